@@ -1,0 +1,3 @@
+-- name: tapio_check
+-- title: x
+SELECT 1

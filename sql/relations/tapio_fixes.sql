@@ -1,0 +1,3 @@
+-- name: tapio_fixes
+-- title: x
+SELECT 1

@@ -1,0 +1,3 @@
+-- name: tapio_why
+-- title: x
+SELECT 1

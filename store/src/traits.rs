@@ -1,0 +1,80 @@
+//! What `query` needs from `ingest` without knowing it: rows not yet in a file, and a place to put rows.
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use tapio_sql::TableBatch;
+
+/// Rows that are acknowledged but not yet in a file, from one or several write-ahead sequences.
+#[derive(Debug, Clone)]
+pub struct HotBatch {
+    /// Lowest write-ahead sequence in the batch.
+    pub first_seq: i64,
+    /// Highest write-ahead sequence in the batch.
+    pub last_seq: i64,
+    /// The rows, in the table's schema.
+    pub batch: RecordBatch,
+}
+
+/// The hot rows of one table.
+#[derive(Debug, Clone, Default)]
+pub struct HotTable {
+    /// The writer's name in `txn`; rows with a sequence at or below `snapshot.txn[writer]` are in files already.
+    pub writer: String,
+    /// The rows.
+    pub batches: Vec<HotBatch>,
+}
+
+/// Where rows are before they are in a file.
+///
+/// A reader takes the hot rows *before* it loads the snapshot and drops those that the snapshot's `txn` covers, so
+/// that it sees every row once (T3).
+pub trait HotSource: Send + Sync + std::fmt::Debug {
+    /// The hot rows of a table; empty for a table that has none.
+    fn hot(&self, table: &str) -> HotTable;
+
+    /// `observed_at` (µs) of the newest acknowledged tick: an evaluation as of this time is reproducible.
+    fn data_through_us(&self) -> Option<i64>;
+}
+
+/// A source without rows: for readers of a store that another process writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHotRows;
+
+impl HotSource for NoHotRows {
+    fn hot(&self, _table: &str) -> HotTable {
+        HotTable::default()
+    }
+
+    fn data_through_us(&self) -> Option<i64> {
+        None
+    }
+}
+
+/// Why rows were not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The write-ahead log cannot be written: the rows are not acknowledged; the caller keeps them or counts them lost.
+    #[error("write-ahead log: {0}")]
+    Wal(String),
+    /// The bounded buffer is full because nothing can be flushed: the caller keeps the rows or counts them lost.
+    #[error("the hot buffer is full ({rows} rows, {bytes} bytes) and cannot be flushed: {reason}")]
+    Full {
+        /// Rows held.
+        rows: usize,
+        /// Bytes held.
+        bytes: usize,
+        /// Why the last flush failed.
+        reason: String,
+    },
+    /// The sink is shut down.
+    #[error("the writer is shut down")]
+    Closed,
+}
+
+/// A place that stores rows durably.
+#[async_trait]
+pub trait RowSink: Send + Sync {
+    /// Stores the batches together; when it answers, they survive `kill -9` and power loss (T2).
+    /// Returns the write-ahead sequence.
+    async fn append(&self, batches: Vec<TableBatch>) -> Result<i64, SinkError>;
+}
