@@ -1,0 +1,277 @@
+//! `tapio backtest`: how early, how right, and beside it what `predict_linear` would have done on the same rows.
+
+use std::{io::{self, Write}, path::Path};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tapio_models::{Alarm, AlarmChange, predict_linear};
+
+use super::{
+    args::BacktestArgs,
+    evaluate::{Walk, oom},
+    replay::time_of,
+};
+use crate::{
+    args::{GlobalArgs, OutputForm},
+    error::CliError,
+    time::rfc3339,
+    units::duration_words,
+};
+
+/// Prometheus' usual rule: the line through the last 15 minutes is above the limit 15 minutes from now.
+const BASELINE_WINDOW_S: f64 = 900.0;
+const HORIZON_S: f64 = 900.0;
+
+/// One evaluation of the subject that matters.
+#[derive(Debug, Clone)]
+struct Step {
+    at: i64,
+    eta: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+    low99: Option<f64>,
+    high99: Option<f64>,
+    probability: Option<f64>,
+    baseline: Option<f64>,
+}
+
+/// How one method did.
+#[derive(Debug, Clone, Default)]
+struct Score {
+    first_alarm: Option<i64>,
+    lead_s: Option<f64>,
+    life_left: Option<f64>,
+    false_alarms: usize,
+}
+
+struct Report {
+    name: String,
+    truth: Option<i64>,
+    life_s: f64,
+    steps: Vec<Step>,
+    step_s: f64,
+    tapio: Score,
+    linear: Score,
+}
+
+/// Scores packs.
+///
+/// # Errors
+/// [`CliError`] for a pack that cannot be read.
+pub async fn backtest(args: &BacktestArgs, global: &GlobalArgs) -> Result<(), CliError> {
+    if !matches!(global.output, OutputForm::Human | OutputForm::Json) {
+        return Err(CliError::tool("backtest prints human or json (-o json: one line per pack)"));
+    }
+    let bar = ProgressBar::new(args.packs.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    let mut reports = Vec::new();
+    for pack in &args.packs {
+        bar.set_message(pack.display().to_string());
+        reports.push(run(pack, args).await?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let text = match global.output {
+        OutputForm::Json => reports.iter().map(|r| format!("{}\n", json_report(r))).collect(),
+        _ => table(&reports),
+    };
+    io::stdout().lock().write_all(text.as_bytes()).map_err(|e| CliError::output(&e))
+}
+
+async fn run(pack: &Path, args: &BacktestArgs) -> Result<Report, CliError> {
+    let walk = Walk::open(pack, args.step)?;
+    let truth = walk.manifest.truth.first();
+    let truth_at = truth.map(time_of).transpose()?;
+    // Of each subject its own steps; the one that matters is the one that was killed, else the likeliest to be.
+    let mut subjects: Vec<(i64, Option<String>, Vec<Step>)> = Vec::new();
+    for at in walk.times() {
+        for report in walk.evaluate(at).await? {
+            if report.subject.kind == "node" {
+                continue;
+            }
+            let id = report.subject.series_id;
+            let index = subjects.iter().position(|s| s.0 == id).unwrap_or_else(|| {
+                subjects.push((id, report.subject.cgroup.clone(), Vec::new()));
+                subjects.len() - 1
+            });
+            let Some(subject) = subjects.get_mut(index) else { continue };
+            let p = oom(&report);
+            subject.2.push(Step {
+                at,
+                eta: p.and_then(|p| p.eta_seconds),
+                low: p.and_then(|p| p.eta_low_seconds),
+                high: p.and_then(|p| p.eta_high_seconds),
+                low99: p.and_then(|p| p.eta_low99_seconds),
+                high99: p.and_then(|p| p.eta_high99_seconds),
+                probability: p.and_then(|p| p.probability),
+                baseline: None,
+            });
+        }
+    }
+    let worst = |steps: &[Step]| steps.iter().filter_map(|s| s.probability).fold(0.0, f64::max);
+    let chosen = match truth {
+        Some(t) => subjects.into_iter().find(|s| s.1.as_deref() == Some(t.subject.as_str())),
+        None => subjects.into_iter().max_by(|a, b| worst(&a.2).total_cmp(&worst(&b.2))),
+    };
+    let Some((series_id, _, mut steps)) = chosen else {
+        return Err(CliError::tool(format!(
+            "{}: no cgroup in it has a limit, so there is nothing to score",
+            pack.display()
+        )));
+    };
+    let memory = walk.memory(series_id);
+    for s in &mut steps {
+        s.baseline = baseline(&memory, s.at);
+    }
+    let start = memory.first().map_or(0, |m| m.0);
+    let end = truth_at.or_else(|| memory.last().map(|m| m.0)).unwrap_or(start);
+    let life_s = (end - start) as f64 / 1e6;
+    if let Some(t) = truth_at {
+        steps.retain(|s| s.at <= t);
+    }
+    let tapio = score(&steps, truth_at, life_s, |s| s.probability);
+    let linear = score(&steps, truth_at, life_s, |s| s.baseline);
+    Ok(Report {
+        name: walk.manifest.name.clone(),
+        truth: truth_at,
+        life_s,
+        steps,
+        step_s: walk.step_seconds(),
+        tapio,
+        linear,
+    })
+}
+
+/// 1 if `predict_linear(memory[15m], 900) >= limit` at `at`, 0 if not; `None` without two points.
+fn baseline(memory: &[(i64, f64, f64)], at: i64) -> Option<f64> {
+    let seen: Vec<_> = memory.iter().filter(|m| m.0 <= at).collect();
+    let ts: Vec<i64> = seen.iter().map(|m| m.0).collect();
+    let value: Vec<f64> = seen.iter().map(|m| m.1).collect();
+    let limit = seen.last()?.2;
+    let ahead = predict_linear(&ts, &value, at, BASELINE_WINDOW_S, HORIZON_S)?;
+    Some(if ahead >= limit { 1.0 } else { 0.0 })
+}
+
+fn score(
+    steps: &[Step],
+    truth: Option<i64>,
+    life_s: f64,
+    probability: impl Fn(&Step) -> Option<f64>,
+) -> Score {
+    let mut alarm = Alarm::new();
+    let mut score = Score::default();
+    for s in steps {
+        if alarm.push(s.at, probability(s)) == AlarmChange::Raised {
+            let hit = truth.is_some_and(|t| (t - s.at) as f64 <= HORIZON_S * 1e6);
+            if !hit {
+                score.false_alarms += 1;
+            }
+            score.first_alarm.get_or_insert(s.at);
+        }
+    }
+    if let (Some(a), Some(t)) = (score.first_alarm, truth) {
+        let lead = (t - a) as f64 / 1e6;
+        score.lead_s = Some(lead);
+        score.life_left = (life_s > 0.0).then(|| lead / life_s);
+    }
+    score
+}
+
+/// The step at which a share `f` of the life is left, as far as the steps allow.
+fn step_at(r: &Report, f: f64) -> Option<&Step> {
+    let at = r.truth? as f64 - f * r.life_s * 1e6;
+    r.steps.iter().rfind(|s| s.at as f64 <= at)
+}
+
+fn eta_error(r: &Report, f: f64) -> Option<f64> {
+    let s = step_at(r, f)?;
+    let left = (r.truth? - s.at) as f64 / 1e6;
+    Some((s.eta? - left) / left)
+}
+
+fn inside99(r: &Report, f: f64) -> Option<bool> {
+    let s = step_at(r, f)?;
+    let left = (r.truth? - s.at) as f64 / 1e6;
+    Some(s.low99? <= left && s.high99.is_none_or(|h| left <= h))
+}
+
+fn json_report(r: &Report) -> Value {
+    let score = |s: &Score| {
+        json!({
+            "first_alarm_at": s.first_alarm.map(rfc3339),
+            "lead_seconds": s.lead_s,
+            "life_left": s.life_left,
+            "false_alarms": s.false_alarms,
+        })
+    };
+    let mut tapio = score(&r.tapio);
+    if let Some(map) = tapio.as_object_mut() {
+        for (key, f) in [("0.5", 0.5), ("0.25", 0.25), ("0.1", 0.1)] {
+            map.insert(format!("eta_error_{key}"), json!(eta_error(r, f)));
+            map.insert(format!("inside_99_{key}"), json!(inside99(r, f)));
+        }
+    }
+    let steps: Vec<Value> = r
+        .steps
+        .iter()
+        .map(|s| {
+            json!({
+                "at": rfc3339(s.at),
+                "eta_seconds": s.eta,
+                "eta_low_seconds": s.low,
+                "eta_high_seconds": s.high,
+                "probability": s.probability,
+            })
+        })
+        .collect();
+    json!({
+        "input": r.name,
+        "horizon_seconds": HORIZON_S,
+        "step_seconds": r.step_s,
+        "life_seconds": r.life_s,
+        "steps": steps,
+        "scores": {"tapio": tapio, "predict_linear": score(&r.linear)},
+    })
+}
+
+fn table(reports: &[Report]) -> String {
+    let mut out = format!(
+        "{:24}  {:>6}  {:>22}  {:>9}  {:>9}  {:>9}  {:>22}\n",
+        "PACK", "LIFE", "TAPIO: ALARM", "ETA ½", "ETA ¼", "99 % HIT", "PREDICT_LINEAR: ALARM"
+    );
+    for r in reports {
+        let alarm = |s: &Score| match (s.lead_s, s.life_left, s.false_alarms, r.truth) {
+            (Some(lead), Some(left), _, _) => {
+                format!("{} before ({:.0} %)", duration_words(lead), left * 100.0)
+            }
+            (_, _, 0, None) => "none".into(),
+            (_, _, n, None) => format!("{n} false"),
+            _ => "missed".into(),
+        };
+        let error = |f: f64| {
+            eta_error(r, f).map_or_else(|| "-".to_owned(), |e| format!("{:+.0} %", e * 100.0))
+        };
+        let hits: Vec<bool> = [0.5, 0.25, 0.1].iter().filter_map(|f| inside99(r, *f)).collect();
+        let hits = if hits.is_empty() {
+            "-".to_owned()
+        } else {
+            format!("{}/{}", hits.iter().filter(|h| **h).count(), hits.len())
+        };
+        out += &format!(
+            "{:24}  {:>6}  {:>22}  {:>9}  {:>9}  {:>9}  {:>22}\n",
+            r.name,
+            format!("{:.0} s", r.life_s),
+            alarm(&r.tapio),
+            error(0.5),
+            error(0.25),
+            hits,
+            alarm(&r.linear)
+        );
+    }
+    out += "\nALARM: P(OOM within 15 min) ≥ 0.5 in three evaluations in a row; in brackets the share of the life that was left.\n\
+            ETA ½, ¼: error of the median ETA when that share of the life was left. 99 % HIT: the 99 % interval held the\n\
+            kernel's kill, at ½, ¼ and ⅒ of the life. PREDICT_LINEAR: predict_linear(memory[15m], 900) ≥ limit, three times.\n";
+    out
+}

@@ -1,0 +1,53 @@
+//! SQL with expected results: every `tests/slt/*.slt`, over the rows of the pack `oom-linear`.
+
+use std::{path::Path, sync::Arc};
+
+use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
+use tapio_cli::pack::{Manifest, PackSource};
+use tapio_query::{Engine, EngineOptions, QueryError};
+use tapio_sql::PatternCatalog;
+use tapio_store::Store;
+use tapio_tests::{pack, workspace};
+
+struct Database {
+    engine: Arc<Engine>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Database {
+    fn open(pack: &Path) -> Self {
+        let manifest = Manifest::read(pack).unwrap();
+        let source = PackSource::open(pack, &manifest).unwrap();
+        let patterns = PatternCatalog::builtin().unwrap();
+        let engine = Engine::new(EngineOptions::new(Store::memory(), source, patterns)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { engine, runtime }
+    }
+}
+
+impl DB for Database {
+    type Error = QueryError;
+    type ColumnType = DefaultColumnType;
+
+    fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, QueryError> {
+        let (schema, batches) = self.runtime.block_on(self.engine.sql(sql, None))?;
+        let rows = tapio_cli::cell::text_rows(&batches);
+        let types = vec![DefaultColumnType::Any; schema.fields().len()];
+        Ok(DBOutput::Rows { types, rows })
+    }
+}
+
+#[test]
+fn statements_answer_as_expected() {
+    let mut files: Vec<_> = std::fs::read_dir(workspace().join("tests/slt"))
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "slt"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 2);
+    for file in files {
+        let mut runner = Runner::new(|| async { Ok(Database::open(&pack("oom-linear"))) });
+        runner.run_file(&file).unwrap_or_else(|e| panic!("{}", e.display(false)));
+    }
+}
