@@ -123,7 +123,7 @@ mod tests {
         let back: Vec<_> = StreamReader::try_new(&bytes[..], None).unwrap().map(Result::unwrap).collect();
         assert_eq!(back, std::slice::from_ref(&b));
         let bytes = parquet_file(&b.schema(), std::slice::from_ref(&b)).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(arrow::buffer::Buffer::from_vec(bytes)).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
         assert_eq!(reader.build().unwrap().next().unwrap().unwrap().num_rows(), 2);
         assert!(!parquet_file(&b.schema(), &[]).unwrap().is_empty());
     }
