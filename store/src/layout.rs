@@ -67,7 +67,10 @@ pub fn writer_properties(def: &TableDef) -> Result<WriterProperties, StoreError>
 }
 
 /// Sorts the rows by the table's key; equal keys keep their order.
-pub(crate) fn sort(def: &TableDef, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
+///
+/// # Errors
+/// [`StoreError::Encode`] if the batches do not have the schema of the table.
+pub fn sort_rows(def: &TableDef, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
     let all = concat_batches(&def.schema(), batches).map_err(|e| encode(def, e))?;
     let mut columns: Vec<SortColumn> = def
         .sort_columns()
@@ -89,7 +92,7 @@ pub fn encode_parquet(
     def: &TableDef,
     batches: &[RecordBatch],
 ) -> Result<(Bytes, RecordBatch), StoreError> {
-    let sorted = sort(def, batches)?;
+    let sorted = sort_rows(def, batches)?;
     let mut buffer = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut buffer, def.schema(), Some(writer_properties(def)?))
         .map_err(|e| encode(def, e))?;

@@ -14,7 +14,7 @@ mod snapshot;
 mod traits;
 
 pub use error::StoreError;
-pub use layout::{encode_parquet, read_parquet, writer_properties};
+pub use layout::{encode_parquet, read_parquet, sort_rows, writer_properties};
 pub use location::Store;
 pub use log::{Commit, Committed, TableLog};
 pub use snapshot::{ColumnRange, DataFile, Snapshot};

@@ -1,1 +1,18 @@
-fn main() {}
+//! The `tapio-server`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tapio_cli::{args::ServerCli, error::CliError, init_logging, server};
+
+fn main() -> ExitCode {
+    let cli = ServerCli::parse();
+    init_logging(cli.verbose, "info");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(r) => r,
+        Err(e) => return CliError::tool(format!("cannot start the runtime: {e}")).report(),
+    };
+    let result = runtime.block_on(server::run(cli));
+    runtime.shutdown_background();
+    result.unwrap_or_else(|e| e.report())
+}

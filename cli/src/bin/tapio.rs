@@ -1,1 +1,19 @@
-fn main() {}
+//! The `tapio` command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tapio_cli::{args::Cli, commands, error::CliError, init_logging};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_logging(cli.global.verbose, "warn");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(r) => r,
+        Err(e) => return CliError::tool(format!("cannot start the runtime: {e}")).report(),
+    };
+    let result = runtime.block_on(commands::run(cli));
+    // Background tasks of a live observation must not hold up the exit.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|e| e.report())
+}

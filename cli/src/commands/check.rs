@@ -1,0 +1,114 @@
+//! `tapio check`.
+
+use std::process::ExitCode;
+
+use super::{degraded, literal, no_binary_form, print_bytes, print_value, target};
+use crate::{
+    Globals,
+    args::{OutputForm, TargetArgs},
+    error::{CliError, EXIT_TOOL, EXIT_UNHEALTHY},
+    model::{self, SubjectReport, worst_status},
+    render::{Style, Trend, human, json, table},
+    source::{Freshness, Source},
+};
+
+/// How much of the past a sparkline shows, in seconds.
+const TREND_SECONDS: i64 = 600;
+/// How many sparklines are fetched at most.
+const TRENDS: usize = 10;
+
+/// Runs the command.
+pub async fn run(args: TargetArgs, globals: &Globals) -> Result<ExitCode, CliError> {
+    let form = globals.args.output;
+    no_binary_form(form, "check")?;
+    let source = Source::open(globals, Freshness::Required).await?;
+    let wanted = args.target.as_deref().filter(|t| !t.is_empty());
+    let target = wanted.map(|t| target::full_target(t, &globals.args));
+    let sql = format!("SELECT * FROM tapio_check({})", literal(target.as_deref().unwrap_or("")));
+    let (schema, batches) = source.query(&sql, source.as_of()).await?;
+    let mut reports = model::check_reports(&batches);
+    if target.is_none()
+        && let Some(ns) = &globals.args.namespace
+    {
+        reports.retain(|r| r.subject.namespace.as_ref() == Some(ns));
+    }
+    if let Some(target) = &target {
+        target::one(target, &reports, &source).await?;
+    }
+    let code = exit_code(&reports);
+    if form == OutputForm::Csv {
+        print_bytes(table::csv(&schema, &batches).as_bytes())?;
+        return Ok(code);
+    }
+    let origin = source.origin(&reports);
+    let fixes = if reports.iter().any(|r| !r.insights.is_empty()) {
+        let sql = format!("SELECT * FROM tapio_fixes({})", literal(target.as_deref().unwrap_or("")));
+        model::fixes(&source.query(&sql, origin.as_of).await?.1)
+    } else {
+        Vec::new()
+    };
+    let degraded = degraded(&source).await?;
+    if form != OutputForm::Human {
+        print_value(&json::check(target.as_deref(), &origin, &reports, &fixes, &degraded), form)?;
+        return Ok(code);
+    }
+    let style = Style::detect(globals.args.color);
+    let trends = if style.width.is_some() {
+        trends(&source, &reports, origin.as_of).await?
+    } else {
+        Vec::new()
+    };
+    let view = human::CheckView {
+        target: target.as_deref(),
+        origin: &origin,
+        reports: &reports,
+        fixes: &fixes,
+        degraded: &degraded,
+        trends: &trends,
+    };
+    print_bytes(human::check(&view, style).as_bytes())?;
+    Ok(code)
+}
+
+/// 1 if something is unhealthy, 2 if nothing is known about anything that was asked for.
+fn exit_code(reports: &[SubjectReport]) -> ExitCode {
+    match worst_status(reports) {
+        "unhealthy" => ExitCode::from(EXIT_UNHEALTHY),
+        _ if reports.iter().all(|r| r.status == "unknown") => {
+            eprintln!("error: no current data: nothing was seen of it in the last 30 seconds");
+            ExitCode::from(EXIT_TOOL)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Recent levels of the subjects that have a forecast worth drawing.
+async fn trends(
+    source: &Source,
+    reports: &[SubjectReport],
+    as_of: Option<i64>,
+) -> Result<Vec<(i64, Trend)>, CliError> {
+    let mut trends = Vec::new();
+    for r in reports.iter().filter(|r| r.predictions.iter().any(|p| p.eta_seconds.is_some())).take(TRENDS) {
+        let Some(newest) = r.ts else { continue };
+        let since = crate::time::rfc3339(newest - TREND_SECONDS * 1_000_000);
+        let sql = format!(
+            "SELECT ts, memory_level_bytes FROM resources WHERE series_id = {} AND ts >= TIMESTAMP {} \
+             AND memory_level_bytes IS NOT NULL ORDER BY ts",
+            r.subject.series_id,
+            literal(&since)
+        );
+        let (_, batches) = source.query(&sql, as_of).await?;
+        let points = crate::cell::rows(&batches)
+            .filter_map(|row| {
+                let age = (row.time("ts")? - newest) as f64 / 1e6;
+                Some((age, row.float("memory_level_bytes")?))
+            })
+            .collect();
+        let x = &r.resources;
+        let threshold = x.memory_level_bytes.zip(x.memory_headroom_bytes).map(|(l, h)| (l + h) as f64);
+        let eta_seconds = r.predictions.iter().find_map(|p| p.eta_seconds);
+        trends.push((r.subject.series_id, Trend { points, threshold, eta_seconds }));
+    }
+    Ok(trends)
+}

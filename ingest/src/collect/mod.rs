@@ -1,0 +1,301 @@
+//! The collector: cgroups (v1 and v2), the largest processes outside containers, the node.
+//!
+//! What cannot be read is NULL and counted, never 0 (T8). A cgroup that vanishes while it is read loses the row of that
+//! tick; nothing is invented for it.
+
+mod attribution;
+mod cgroup;
+mod files;
+mod ids;
+mod mounts;
+mod node;
+mod parse;
+mod process;
+mod runner;
+mod sample;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tapio_sql::{BatchError, TableBatch};
+
+pub use attribution::{Attribution, attribute};
+pub use runner::run;
+
+use crate::{Clock, Health, Severity, SystemClock};
+use files::Budget;
+use ids::Ids;
+use mounts::Mounts;
+use node::Node;
+use process::Processes;
+use sample::{Event, OOM_KILLS, Series};
+use tree::Tree;
+
+/// The wall clock stepped if it is off by more than this against the time since boot.
+const STEP_US: i64 = 500_000;
+
+/// What to collect and where from.
+#[derive(Debug, Clone)]
+pub struct CollectorOptions {
+    /// Where /proc is mounted; cgroup mounts are found in its `self/mountinfo`.
+    pub proc_root: PathBuf,
+    /// Node name (default: the host name).
+    pub node: String,
+    /// Cluster name, empty if there is none.
+    pub cluster: String,
+    /// Only this cgroup (path below the mount point, leading slash), what is below it, its ancestors and the node.
+    pub filter: Option<String>,
+    /// Time between ticks of [`run`].
+    pub interval: Duration,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where losses are counted; give it that of the pipeline.
+    pub health: Arc<Health>,
+}
+
+impl Default for CollectorOptions {
+    fn default() -> Self {
+        Self {
+            proc_root: "/proc".into(),
+            node: hostname(),
+            cluster: String::new(),
+            filter: None,
+            interval: Duration::from_secs(1),
+            clock: Arc::new(SystemClock),
+            health: Arc::default(),
+        }
+    }
+}
+
+/// The host name; "localhost" if it has none.
+pub(crate) fn hostname() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".into() } else { name }
+}
+
+/// Why nothing can be collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectorError {
+    /// /proc is not there or not readable: tell the user.
+    #[error("cannot read {}: {source}; is /proc mounted and readable for this user?", path.display())]
+    Proc {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The collector panicked; a bug.
+    #[error("the collector ended unexpectedly: {0}; this is a bug, rows stored so far are safe")]
+    Ended(String),
+}
+
+/// The rows of one tick.
+#[derive(Debug, Clone)]
+pub struct Tick {
+    /// `resources`, and `series` and `events` if there are any; all with one `ts`.
+    pub batches: Vec<TableBatch>,
+    /// `observed_at` of the rows, µs: give it to [`Ingest::append_tick`](crate::Ingest::append_tick).
+    pub through_us: i64,
+}
+
+/// Reads everything once per [`Collector::tick`].
+#[derive(Debug)]
+pub struct Collector {
+    options: CollectorOptions,
+    ids: Ids,
+    node: Node,
+    node_id: Option<i64>,
+    tree: Option<Tree>,
+    processes: Processes,
+    buffer: Vec<u8>,
+    last: Option<Stamp>,
+    /// Kills that the node counted and no cgroup did.
+    kills: Unattributed,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    ts: i64,
+    wall: i64,
+    boot: i64,
+}
+
+#[derive(Debug, Default)]
+struct Unattributed {
+    node: Option<i64>,
+    pending: i64,
+}
+
+impl Collector {
+    /// Finds the hierarchies. A machine without memory controller still gives the node and processes, and says so in
+    /// [`Health`].
+    ///
+    /// Raises the soft limit of open files of this process to the hard one, because cgroup files stay open.
+    ///
+    /// # Errors
+    /// [`CollectorError::Proc`] if /proc cannot be read.
+    pub fn new(options: CollectorOptions) -> Result<Self, CollectorError> {
+        let read = |name: &str| {
+            let path = options.proc_root.join(name);
+            std::fs::read_to_string(&path).map_err(|source| CollectorError::Proc { path, source })
+        };
+        let boot_id = read("sys/kernel/random/boot_id")?.trim().to_owned();
+        let mounts = Mounts::parse(&read("self/mountinfo")?);
+        let budget = Budget::new(files::open_files_budget());
+        let memory = mounts.memory().map(|(v, p)| (v, p.to_owned()));
+        let filter = options.filter.as_ref().map(|f| format!("/{}", f.trim_matches('/')));
+        let filter = filter.filter(|f| f != "/");
+        let health = options.health.clone();
+        if memory.is_none() {
+            let detail = "no cgroup hierarchy with the memory controller is mounted: only the node and processes are read";
+            health.set("collector.cgroup", "no_memory_controller", 1, Severity::Warning, detail);
+        }
+        let tree =
+            memory.map(|(v, root)| Tree::new(mounts, v, root, filter.clone(), budget.clone()));
+        let node = Node::open(&options.proc_root, &budget);
+        let processes = Processes::new(&options.proc_root, filter, budget);
+        let mut ids = Ids::new(options.node.clone(), options.cluster.clone(), boot_id, health);
+        let mut identity = ids.identity("node");
+        identity.incarnation.clone_from(&ids.boot_id);
+        let series = Series { identity, name: options.node.clone(), ..Series::default() };
+        let node_id = ids.register(series);
+        Ok(Self {
+            options,
+            ids,
+            node,
+            node_id,
+            tree,
+            processes,
+            buffer: Vec::new(),
+            last: None,
+            kills: Unattributed::default(),
+        })
+    }
+
+    /// What the collector was made with.
+    pub fn options(&self) -> &CollectorOptions {
+        &self.options
+    }
+
+    /// Cgroups that are followed.
+    pub fn cgroups(&self) -> usize {
+        self.tree.as_ref().map_or(0, Tree::len)
+    }
+
+    /// The labels of all living series come with the next tick again: call it when a tick could not be stored.
+    pub fn tell_series_again(&mut self) {
+        self.ids.forget_announced();
+    }
+
+    /// Reads everything. `now_us` (wall clock) becomes the rows' `ts`, cut to whole milliseconds.
+    ///
+    /// `ts` rises from tick to tick. If the wall clock was set back, which is noticed against the time since boot and
+    /// counted, `ts` goes on from where it was at nine tenths of real speed until the wall clock has caught up: rates
+    /// stay right within a tenth, no row gets the time of an earlier one. `observed_at` is the time at the end of
+    /// reading, never before `ts`.
+    ///
+    /// A batch that does not fit its table is a bug; it is left out and counted.
+    pub fn tick(&mut self, now_us: i64) -> Tick {
+        let ts = self.stamp(now_us);
+        let mut samples = Vec::new();
+        let mut events = Vec::new();
+        let (node, swap_free) = self.node.read(self.node_id.unwrap_or_default(), &mut self.buffer);
+        let node_kills = node.values[OOM_KILLS];
+        if self.node_id.is_some() {
+            samples.push(node);
+        }
+        if let Some(tree) = &mut self.tree {
+            tree.refresh(&mut self.ids, self.node_id);
+            let kills = tree.read(
+                &mut self.ids,
+                swap_free,
+                ts,
+                &mut samples,
+                &mut events,
+                &mut self.buffer,
+            );
+            if self.options.filter.is_none() {
+                events.extend(self.unattributed(node_kills, kills));
+            }
+        }
+        let (tree, node_id) = (&self.tree, self.node_id);
+        let parent_of = |path: &str| match path {
+            "/" => node_id,
+            p => tree.as_ref()?.series_of(p),
+        };
+        self.processes.read(&mut self.ids, parent_of, &mut samples, &mut self.buffer);
+        let fresh = self.ids.fresh();
+
+        let observed = self.options.clock.now_us().max(ts);
+        let mut batches = Vec::new();
+        let mut keep = |batch: Result<TableBatch, BatchError>| match batch {
+            Ok(batch) => batches.push(batch),
+            Err(e) => {
+                tracing::error!("{e}");
+                let health = &self.options.health;
+                health.count("collector", "batches_invalid", 1, Severity::Error, e.to_string());
+            }
+        };
+        if !fresh.is_empty() {
+            keep(sample::series(&fresh, ts, observed));
+        }
+        if !samples.is_empty() {
+            keep(sample::resources(&samples, ts, observed));
+        }
+        if !events.is_empty() {
+            keep(sample::events(&events, &self.options.node, ts, observed));
+        }
+        Tick { batches, through_us: observed }
+    }
+
+    fn stamp(&mut self, now_us: i64) -> i64 {
+        let boot = self.options.clock.boot_us();
+        let wall = now_us.div_euclid(1_000) * 1_000;
+        let mut ts = wall;
+        if let Some(last) = self.last {
+            let elapsed = (boot - last.boot).max(0);
+            let step = now_us - last.wall - elapsed;
+            let health = &self.options.health;
+            if step.abs() > STEP_US {
+                let detail = format!("the wall clock stepped by {:.3} s", step as f64 / 1e6);
+                tracing::warn!("{detail}");
+                health.count("collector.clock", "clock_steps", 1, Severity::Warning, detail);
+            }
+            let slow = (elapsed / 10 * 9).div_euclid(1_000) * 1_000;
+            ts = wall.max(last.ts + slow.max(1_000));
+            let ahead = ts - wall;
+            if ahead > STEP_US || health.value("collector.clock", "ts_ahead_us") != 0 {
+                let detail = "times of rows are ahead of the wall clock since it was set back";
+                health.set("collector.clock", "ts_ahead_us", ahead, Severity::Warning, detail);
+            }
+        }
+        self.last = Some(Stamp { ts, wall: now_us, boot });
+        ts
+    }
+
+    /// Kills that the node counted and no living cgroup did: in the root cgroup, or in one that was gone at once. Told
+    /// when two ticks in a row agree, because node and cgroups are not read at one moment.
+    fn unattributed(&mut self, node: Option<i64>, in_cgroups: i64) -> Option<Event> {
+        let after = node?;
+        let before = self.kills.node.replace(after)?;
+        let was = self.kills.pending;
+        self.kills.pending += after - before - in_cgroups;
+        let n = was.min(self.kills.pending);
+        if n <= 0 {
+            return None;
+        }
+        self.kills.pending -= n;
+        let subject = sample::Subject {
+            boot_id: &self.ids.boot_id,
+            inode: 0,
+            series_id: self.node_id?,
+            cgroup: "",
+        };
+        let message = format!(
+            "the kernel killed {n} process(es) for lack of memory outside of any cgroup that still exists"
+        );
+        Some(sample::oom_kill(&subject, after - n, after, message))
+    }
+}

@@ -1,0 +1,256 @@
+//! The largest processes outside containers. Those in plain cgroups and in units count as outside.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    attribution::attribute,
+    files::{Budget, Pinned, Read, read_path},
+    ids::Ids,
+    node::clock_tick_us,
+    parse,
+    sample::*,
+};
+use crate::Severity;
+
+/// At most so many processes are followed,
+const MOST: usize = 64;
+/// of those that hold at least this much.
+const SMALLEST: i64 = 16 << 20;
+/// All processes are looked through every so many ticks; the chosen ones are read each tick.
+const SCAN_EVERY: u32 = 5;
+
+/// The processes that are followed.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    proc_root: PathBuf,
+    filter: Option<String>,
+    budget: Budget,
+    followed: BTreeMap<i64, Process>,
+    ticks: u32,
+    tick_us: i64,
+    page: i64,
+}
+
+#[derive(Debug)]
+struct Process {
+    series_id: i64,
+    start: i64,
+    status: Pinned,
+    stat: Pinned,
+}
+
+impl Processes {
+    pub(crate) fn new(proc_root: &Path, filter: Option<String>, budget: Budget) -> Self {
+        Self {
+            proc_root: proc_root.to_owned(),
+            filter,
+            budget,
+            followed: BTreeMap::new(),
+            ticks: 0,
+            tick_us: clock_tick_us(),
+            page: rustix_page_size(),
+        }
+    }
+
+    pub(crate) fn read(
+        &mut self,
+        ids: &mut Ids,
+        parent_of: impl Fn(&str) -> Option<i64>,
+        samples: &mut Vec<Sample>,
+        buffer: &mut Vec<u8>,
+    ) {
+        if self.ticks.is_multiple_of(SCAN_EVERY) {
+            self.scan(ids, parent_of, buffer);
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        let mut gone = Vec::new();
+        for (pid, p) in &self.followed {
+            match p.sample(self.tick_us, buffer) {
+                Some(sample) => samples.push(sample),
+                None => gone.push(*pid),
+            }
+        }
+        for pid in gone {
+            self.forget(pid, ids);
+        }
+    }
+
+    fn forget(&mut self, pid: i64, ids: &mut Ids) {
+        if let Some(p) = self.followed.remove(&pid) {
+            ids.retire(p.series_id);
+        }
+    }
+
+    fn scan(
+        &mut self,
+        ids: &mut Ids,
+        parent_of: impl Fn(&str) -> Option<i64>,
+        buffer: &mut Vec<u8>,
+    ) {
+        let Ok(entries) = std::fs::read_dir(&self.proc_root) else {
+            let detail = format!("cannot list {}", self.proc_root.display());
+            ids.health.count("collector.process", "scan_failures", 1, Severity::Warning, detail);
+            return;
+        };
+        let mut large: Vec<(i64, i64)> = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(pid) = parse::number(name.as_encoded_bytes()) else { continue };
+            let statm = self.proc_root.join(&name).join("statm");
+            let Some(b) = read_path(&statm, buffer).bytes() else { continue };
+            let mut words = b.split(|b| *b == b' ');
+            let Some(pages) = words.nth(1).and_then(parse::number) else { continue };
+            let rss = pages.saturating_mul(self.page);
+            if rss >= SMALLEST {
+                large.push((rss, pid));
+            }
+        }
+        large.sort_unstable_by(|a, b| b.cmp(a));
+        let mut keep = Vec::new();
+        for (_, pid) in large {
+            if keep.len() == MOST {
+                break;
+            }
+            if self.followed.contains_key(&pid) || self.follow(pid, ids, &parent_of, buffer) {
+                keep.push(pid);
+            }
+        }
+        let dropped: Vec<i64> =
+            self.followed.keys().filter(|p| !keep.contains(p)).copied().collect();
+        for pid in dropped {
+            self.forget(pid, ids);
+        }
+    }
+
+    /// Whether the process is to be followed, and is now.
+    fn follow(
+        &mut self,
+        pid: i64,
+        ids: &mut Ids,
+        parent_of: &impl Fn(&str) -> Option<i64>,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
+        let dir = self.proc_root.join(pid.to_string());
+        let Some(b) = read_path(&dir.join("cgroup"), buffer).bytes() else { return false };
+        let paths = Paths::parse(&String::from_utf8_lossy(b));
+        if paths.in_container {
+            return false;
+        }
+        if let Some(filter) = &self.filter
+            && !paths
+                .memory
+                .strip_prefix(filter.as_str())
+                .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+        {
+            return false;
+        }
+        let (Some(status), Some(stat)) = (
+            Pinned::open(dir.join("status"), &self.budget),
+            Pinned::open(dir.join("stat"), &self.budget),
+        ) else {
+            return false;
+        };
+        let Some((comm, _, start)) = stat.read(buffer).bytes().and_then(parse::process_stat) else {
+            return false;
+        };
+        let mut identity = ids.identity("process");
+        identity.unit = paths.unit;
+        identity.cgroup.clone_from(&paths.memory);
+        identity.comm.clone_from(&comm);
+        identity.incarnation = format!("{pid}:{start}");
+        let series = Series {
+            identity,
+            name: comm,
+            parent_id: parent_of(&paths.memory),
+            pid: Some(pid),
+            ..Series::default()
+        };
+        let Some(series_id) = ids.register(series) else { return false };
+        self.followed.insert(pid, Process { series_id, start, status, stat });
+        true
+    }
+}
+
+impl Process {
+    /// `None` if the process is gone.
+    fn sample(&self, tick_us: i64, buffer: &mut Vec<u8>) -> Option<Sample> {
+        let mut s = Sample { series_id: self.series_id, ..Sample::default() };
+        let v = &mut s.values;
+        // An open file of a dead process answers ESRCH; where it does not, the start time tells a reused pid.
+        let (_, ticks, start) = self.stat.read(buffer).bytes().and_then(parse::process_stat)?;
+        if start != self.start {
+            return None;
+        }
+        v[CPU_USAGE] = ticks.checked_mul(tick_us);
+        let Read::Bytes(b) = self.status.read(buffer) else { return None };
+        let [rss, anon, shmem, threads] =
+            parse::keyed(b, ["VmRSS", "RssAnon", "RssShmem", "Threads"]);
+        let bytes = |kib: Option<i64>| kib.and_then(|k| k.checked_mul(1024));
+        // A zombie has no memory any more.
+        v[USAGE] = Some(bytes(rss)?);
+        v[RSS] = bytes(anon).zip(bytes(shmem)).map(|(a, s)| a + s);
+        v[LEVEL] = v[RSS];
+        v[PIDS] = threads;
+        Some(s)
+    }
+}
+
+/// What `/proc/PID/cgroup` says.
+struct Paths {
+    /// In the hierarchy of the memory controller.
+    memory: String,
+    unit: String,
+    in_container: bool,
+}
+
+impl Paths {
+    fn parse(text: &str) -> Self {
+        let (mut v1, mut unified, mut systemd) = (None, None, None);
+        let mut in_container = false;
+        for line in text.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (_, controllers, path) = (parts.next(), parts.next(), parts.next());
+            let (Some(controllers), Some(path)) = (controllers, path) else { continue };
+            in_container |= attribute(path).in_container();
+            if controllers.is_empty() {
+                unified = Some(path);
+            } else if controllers == "name=systemd" {
+                systemd = Some(path);
+            } else if controllers.split(',').any(|c| c == "memory") {
+                v1 = Some(path);
+            }
+        }
+        let memory = v1.or(unified).unwrap_or("/").to_owned();
+        let units = [Some(memory.as_str()), systemd, unified].into_iter().flatten();
+        let unit = units.map(|p| attribute(p).unit).find(|u| !u.is_empty()).unwrap_or_default();
+        Self { memory, unit, in_container }
+    }
+}
+
+fn rustix_page_size() -> i64 {
+    // SAFETY: sysconf reads no memory of ours.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    if size > 0 { size } else { 4096 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_hybrid_and_unified_machines() {
+        let p = Paths::parse("9:name=systemd:/system.slice/a.service\n4:memory:/m\n0::/\n");
+        assert_eq!(
+            (p.memory.as_str(), p.unit.as_str(), p.in_container),
+            ("/m", "a.service", false)
+        );
+        let p = Paths::parse("0::/system.slice/b.service\n");
+        assert_eq!((p.memory.as_str(), p.unit.as_str()), ("/system.slice/b.service", "b.service"));
+        let id = "70b548ac11449612f7db5368a141ba1b3f440a4c339092bdede34b0748cfae1d";
+        assert!(Paths::parse(&format!("4:memory:/docker/{id}\n0::/\n")).in_container);
+        assert_eq!(Paths::parse("garbage").memory, "/");
+    }
+}
