@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
-use crate::units::parse_duration;
+use crate::pack::{BacktestArgs, RecordArgs, ReplayArgs};
 
 /// Tells what in your Kubernetes or Linux fleet will fail next, when, why, and what command fixes it.
 #[derive(Debug, Parser)]
@@ -118,13 +118,19 @@ pub enum Command {
         tapio sql 'SELECT * FROM resources' -o parquet > resources.parquet\n  echo 'SHOW TABLES' | tapio sql")]
     Sql(SqlArgs),
     /// Record what happens on this machine into a pack that can be replayed
-    #[command(after_long_help = "Examples:\n  tapio record --out incident -- ./leaky --slowly\n  \
-        tapio record --out quiet --kind quiet --duration 5m")]
+    #[command(after_long_help = "Examples:\n  \
+        tapio record --out incident --memory-limit 256MiB -- ./leaky   (in a memory cgroup of its own; needs root)\n  \
+        tapio record --out machine --duration 5m\n  \
+        tapio record --out last-hour --store /var/lib/tapio --since -1h --cgroup /system.slice/x.service")]
     Record(RecordArgs),
     /// Replay a pack with a virtual clock: the same answers, byte for byte
     #[command(after_long_help = "Examples:\n  tapio replay datasets/oom-linear\n  \
         tapio replay datasets/oom-linear -o json | tail -n 1 | jq .summary")]
     Replay(ReplayArgs),
+    /// Score packs: how early, how right, and what predict_linear would have done
+    #[command(after_long_help = "Examples:\n  tapio backtest datasets/*/\n  \
+        tapio backtest datasets/oom-linear -o json | jq .scores")]
+    Backtest(BacktestArgs),
     /// Write, show or check the configuration
     Config(ConfigArgs),
     /// Check what Tapio needs on this machine, and what is lost without it
@@ -177,61 +183,6 @@ pub struct FixArgs {
 pub struct SqlArgs {
     /// The statement
     pub query: Option<String>,
-}
-
-/// Arguments of `record`.
-#[derive(Debug, Clone, Args)]
-pub struct RecordArgs {
-    /// Folder of the pack; must not exist or be empty
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Name of the pack (default: the folder's)
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Whether the end is an incident
-    #[arg(long, value_enum, default_value_t)]
-    pub kind: PackKind,
-    /// Record only these subjects (default: all)
-    #[arg(long, value_name = "TARGET")]
-    pub target: Vec<String>,
-    /// Stop after this time (default: when COMMAND ends, else on Ctrl-C)
-    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
-    pub duration: Option<Duration>,
-    /// Time between two ticks
-    #[arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME")]
-    pub cadence: Duration,
-    /// Licence of the recorded data
-    #[arg(long, default_value = "Apache-2.0")]
-    pub license: String,
-    /// Command to run and record
-    #[arg(last = true)]
-    pub command: Vec<String>,
-}
-
-/// What a pack shows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum PackKind {
-    /// Something fails.
-    #[default]
-    Incident,
-    /// Nothing fails.
-    Quiet,
-}
-
-/// Arguments of `replay`.
-#[derive(Debug, Clone, Args)]
-pub struct ReplayArgs {
-    /// Folder of the pack
-    pub pack: PathBuf,
-    /// Time between two evaluations
-    #[arg(long, value_parser = parse_duration, default_value = "5s", value_name = "TIME")]
-    pub step: Duration,
-    /// Only this subject (default: all)
-    #[arg(long, value_name = "TARGET")]
-    pub target: Option<String>,
-    /// Write the output here as well (the bytes that `output_sha256` is about)
-    #[arg(long, value_name = "FILE")]
-    pub output_file: Option<PathBuf>,
 }
 
 /// Arguments of `config`.

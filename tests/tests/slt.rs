@@ -2,8 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
+use serde_json::Value;
 use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
-use tapio_cli::pack::{Manifest, PackSource};
+use tapio_cli::{cell::value, pack::{Manifest, PackSource}};
 use tapio_query::{Engine, EngineOptions, QueryError};
 use tapio_sql::PatternCatalog;
 use tapio_store::Store;
@@ -19,7 +20,8 @@ impl Database {
         let manifest = Manifest::read(pack).unwrap();
         let source = PackSource::open(pack, &manifest).unwrap();
         let patterns = PatternCatalog::builtin().unwrap();
-        let engine = Engine::new(EngineOptions::new(Store::memory(), source, patterns)).unwrap();
+        let options = EngineOptions { hot: source, ..EngineOptions::new(Store::memory(), patterns) };
+        let engine = Engine::new(options).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { engine, runtime }
     }
@@ -31,7 +33,17 @@ impl DB for Database {
 
     fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, QueryError> {
         let (schema, batches) = self.runtime.block_on(self.engine.sql(sql, None))?;
-        let rows = tapio_cli::cell::text_rows(&batches);
+        let mut rows = Vec::new();
+        for batch in &batches {
+            for row in 0..batch.num_rows() {
+                let cells = batch.columns().iter().map(|c| match value(c, row) {
+                    Value::Null => "NULL".to_owned(),
+                    Value::String(s) => s,
+                    other => other.to_string(),
+                });
+                rows.push(cells.collect());
+            }
+        }
         let types = vec![DefaultColumnType::Any; schema.fields().len()];
         Ok(DBOutput::Rows { types, rows })
     }

@@ -50,8 +50,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Why(args) => why::run(args, &globals).await,
         Command::Fix(args) => fix::run(args, &globals).await,
         Command::Sql(args) => sql::run(args, &globals).await,
-        Command::Record(args) => crate::pack::record(args, &globals).await,
-        Command::Replay(args) => crate::pack::replay(args, &globals).await,
+        Command::Record(args) => crate::pack::record(&args, &globals).await,
+        Command::Replay(args) => crate::pack::replay(&args, &globals).await,
+        Command::Backtest(args) => crate::pack::backtest(&args, &globals).await,
         // Done above.
         Command::Config(_) | Command::Doctor | Command::Completions { .. } | Command::Schema { .. } => {
             Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! `tapio backtest`: how early, how right, and beside it what `predict_linear` would have done on the same rows.
 
-use std::{io::{self, Write}, path::Path};
+use std::{path::Path, process::ExitCode};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -12,7 +12,9 @@ use super::{
     replay::time_of,
 };
 use crate::{
-    args::{GlobalArgs, OutputForm},
+    Globals,
+    commands::print_bytes,
+    args::OutputForm,
     error::CliError,
     time::rfc3339,
     units::duration_words,
@@ -58,8 +60,8 @@ struct Report {
 ///
 /// # Errors
 /// [`CliError`] for a pack that cannot be read.
-pub async fn backtest(args: &BacktestArgs, global: &GlobalArgs) -> Result<(), CliError> {
-    if !matches!(global.output, OutputForm::Human | OutputForm::Json) {
+pub async fn backtest(args: &BacktestArgs, globals: &Globals) -> Result<ExitCode, CliError> {
+    if !matches!(globals.args.output, OutputForm::Human | OutputForm::Json) {
         return Err(CliError::tool("backtest prints human or json (-o json: one line per pack)"));
     }
     let bar = ProgressBar::new(args.packs.len() as u64);
@@ -73,11 +75,11 @@ pub async fn backtest(args: &BacktestArgs, global: &GlobalArgs) -> Result<(), Cl
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let text = match global.output {
+    let text = match globals.args.output {
         OutputForm::Json => reports.iter().map(|r| format!("{}\n", json_report(r))).collect(),
         _ => table(&reports),
     };
-    io::stdout().lock().write_all(text.as_bytes()).map_err(|e| CliError::output(&e))
+    print_bytes(text.as_bytes())
 }
 
 async fn run(pack: &Path, args: &BacktestArgs) -> Result<Report, CliError> {

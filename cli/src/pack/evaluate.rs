@@ -32,7 +32,8 @@ impl Walk {
         let manifest = Manifest::read(pack).map_err(CliError::tool)?;
         let source = PackSource::open(pack, &manifest).map_err(CliError::tool)?;
         let patterns = PatternCatalog::builtin().map_err(CliError::tool)?;
-        let options = EngineOptions::new(Store::memory(), source.clone(), patterns);
+        let options =
+            EngineOptions { hot: source.clone(), ..EngineOptions::new(Store::memory(), patterns) };
         let engine = Engine::new(options).map_err(CliError::tool)?;
         let step_us = i64::try_from(step.as_micros()).unwrap_or(i64::MAX).max(1);
         Ok(Self { manifest, source, engine, step_us })

@@ -1,7 +1,7 @@
 //! `tapio record`: makes a pack of what really happens (or happened).
 
 use std::{
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitCode, ExitStatus},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tapio_ingest::{Clock, Collector, CollectorOptions, SystemClock};
 use tapio_query::{Engine, EngineOptions};
 use tapio_sql::{PatternCatalog, TableBatch, catalog};
-use tapio_store::{NoHotRows, Store};
+use tapio_store::Store;
 
 use super::{
     args::{LimitChange, RecordArgs},
@@ -23,9 +23,11 @@ use super::{
     write::{About, Rows, prepare, write},
 };
 use crate::{
-    args::GlobalArgs,
+    Globals,
+    args::OutputForm,
     cage::Cage,
     cell::rows,
+    commands::print_bytes,
     error::CliError,
     time::{parse_time, rfc3339},
     units::bytes_words,
@@ -41,10 +43,10 @@ const TICKS_AFTER: u32 = 3;
 ///
 /// # Errors
 /// [`CliError`] if the folder cannot be written, the command not started, or nothing was observed.
-pub async fn record(args: &RecordArgs, global: &GlobalArgs, store: &str) -> Result<(), CliError> {
+pub async fn record(args: &RecordArgs, globals: &Globals) -> Result<ExitCode, CliError> {
     prepare(&args.out).map_err(CliError::tool)?;
     let (rows, about) = match &args.since {
-        Some(since) => from_store(args, since, store).await?,
+        Some(since) => from_store(args, since, &globals.config.storage_url).await?,
         None => {
             let args = args.clone();
             let stop = Arc::new(AtomicBool::new(false));
@@ -59,18 +61,18 @@ pub async fn record(args: &RecordArgs, global: &GlobalArgs, store: &str) -> Resu
         }
     };
     let manifest = write(&args.out, rows, about).map_err(CliError::tool)?;
-    if matches!(global.output, crate::args::OutputForm::Json) {
+    if matches!(globals.args.output, OutputForm::Json) {
         let text = serde_json::to_string(&manifest).map_err(CliError::tool)?;
-        println!("{text}");
+        print_bytes(format!("{text}\n").as_bytes())
     } else {
         let rows: u64 = manifest.files.iter().map(|f| f.rows).sum();
         let what = match manifest.truth.first() {
             Some(t) => format!("the kernel killed in {} at {}", t.subject, t.at),
             None => "nothing failed".into(),
         };
-        println!("{}: {rows} rows, {} .. {}, {what}", args.out.display(), manifest.start, manifest.end);
+        let (out, start, end) = (args.out.display(), &manifest.start, &manifest.end);
+        print_bytes(format!("{out}: {rows} rows, {start} .. {end}, {what}\n").as_bytes())
     }
-    Ok(())
 }
 
 /// Runs the command, if there is one, and collects until it ends, the time is over or `stop` is set.
@@ -125,7 +127,7 @@ fn ticks(
     let mut after = 0;
     for tick in 1u32.. {
         let collected = collector.tick(clock.now_us()).map_err(CliError::tool)?;
-        rows.tick(collected.ts_us);
+        rows.tick(collected.through_us);
         collected.batches.into_iter().for_each(|b| rows.add(b));
         let elapsed = start.elapsed();
         bar.set_position(elapsed.as_secs());
@@ -252,7 +254,7 @@ async fn from_store(
     };
     let store = Store::open(store, false).map_err(CliError::tool)?;
     let patterns = PatternCatalog::builtin().map_err(CliError::tool)?;
-    let engine = Engine::new(EngineOptions::new(store, Arc::new(NoHotRows), patterns))
+    let engine = Engine::new(EngineOptions::new(store, patterns))
         .map_err(CliError::tool)?;
     let under = match &args.cgroup {
         None => String::new(),

@@ -1,6 +1,6 @@
 //! `tapio replay`: what Tapio would have said, tick by tick.
 
-use std::{fmt::Write as _, io::{self, BufWriter, Write}};
+use std::{fmt::Write as _, io::{self, BufWriter, Write}, process::ExitCode};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -12,7 +12,8 @@ use super::{
     manifest::{PackError, Truth, sha256},
 };
 use crate::{
-    args::{GlobalArgs, OutputForm},
+    Globals,
+    args::OutputForm,
     error::CliError,
     model::SubjectReport,
     time::{clock_time, parse_time, rfc3339},
@@ -30,8 +31,8 @@ struct Watched {
 ///
 /// # Errors
 /// [`CliError`] for a pack that cannot be read.
-pub async fn replay(args: &ReplayArgs, global: &GlobalArgs) -> Result<(), CliError> {
-    let json = match global.output {
+pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, CliError> {
+    let json = match globals.args.output {
         OutputForm::Human => false,
         OutputForm::Json => true,
         _ => return Err(CliError::tool("replay prints human or json (-o json: one line per evaluation)")),
@@ -105,7 +106,8 @@ pub async fn replay(args: &ReplayArgs, global: &GlobalArgs) -> Result<(), CliErr
     } else {
         print(&mut out, &summary(&walk, first_alarm, lead, &digest))?;
     }
-    out.flush().map_err(|e| CliError::output(&e))
+    out.flush().map_err(|e| CliError::output(&e))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// When a truth happened, in µs.

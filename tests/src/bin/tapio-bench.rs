@@ -9,7 +9,7 @@ use std::{io::BufRead, sync::Arc};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use tapio_query::{Engine, EngineOptions};
 use tapio_sql::{PatternCatalog, catalog, date_of};
-use tapio_store::{Commit, NoHotRows, Store};
+use tapio_store::{Commit, Store};
 
 /// 2026-11-23T00:00:00Z.
 const START_US: i64 = 1_795_392_000_000_000;
@@ -76,7 +76,7 @@ async fn make(dir: &str, series: i64, points: i64) {
 async fn ask(dir: &str, sql: &str) {
     let store = Store::open(dir, false).unwrap();
     let patterns = PatternCatalog::builtin().unwrap();
-    let engine = Engine::new(EngineOptions::new(store, Arc::new(NoHotRows), patterns)).unwrap();
+    let engine = Engine::new(EngineOptions::new(store, patterns)).unwrap();
     for line in std::io::stdin().lock().lines() {
         line.unwrap();
         let before = cpu_ms();
