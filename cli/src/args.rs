@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
-use crate::pack::{BacktestArgs, RecordArgs, ReplayArgs};
+use crate::{
+    pack::{BacktestArgs, RecordArgs, ReplayArgs},
+    units::parse_duration,
+};
 
 /// Tells what in your Kubernetes or Linux fleet will fail next, when, why, and what command fixes it.
 #[derive(Debug, Parser)]
