@@ -1,9 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -118,7 +113,7 @@ impl Machine {
 
 const NONE: &str = "9223372036854771712";
 
-struct Rows(Tick);
+pub(super) struct Rows(pub(super) Tick);
 
 impl Rows {
     fn table(&self, name: &str) -> Option<&RecordBatch> {
@@ -126,7 +121,7 @@ impl Rows {
     }
 
     /// `series` rows as (cgroup or kind) → text columns.
-    fn labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+    pub(super) fn labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut all = BTreeMap::new();
         let Some(b) = self.table("series") else { return all };
         for row in 0..b.num_rows() {
@@ -156,7 +151,7 @@ impl Rows {
         all
     }
 
-    fn value(&self, id: &str, column: &str) -> Option<i64> {
+    pub(super) fn value(&self, id: &str, column: &str) -> Option<i64> {
         let b = self.table("resources").unwrap();
         let id: i64 = id.parse().unwrap();
         let ids = b.column(0).as_primitive::<Int64Type>();
@@ -165,7 +160,7 @@ impl Rows {
         c.is_valid(row).then(|| c.value(row))
     }
 
-    fn has(&self, id: &str) -> bool {
+    pub(super) fn has(&self, id: &str) -> bool {
         let ids = self.table("resources").unwrap().column(0).as_primitive::<Int64Type>();
         ids.values().contains(&id.parse().unwrap())
     }
@@ -176,7 +171,7 @@ impl Rows {
     }
 
     /// (id, kind, value, cgroup)
-    fn events(&self) -> Vec<(String, String, Option<f64>, Option<String>)> {
+    pub(super) fn events(&self) -> Vec<(String, String, Option<f64>, Option<String>)> {
         let Some(b) = self.table("events") else { return vec![] };
         let text = |name: &str, row: usize| {
             let d = b.column_by_name(name).unwrap().as_dictionary::<Int32Type>();
@@ -517,99 +512,37 @@ fn large_processes_outside_containers_are_rows() {
     assert!(!m.tick(&mut c).has(id));
 }
 
-const CHILD: &str = "TAPIO_TEST_LEAK_CGROUP";
-
-/// The process that leaks: 48 MiB at once, and without end when told.
-#[test]
-fn leak_child() {
-    use std::io::{Read, Write};
-    let Some(dir) = std::env::var_os(CHILD) else { return };
-    let anon = || {
-        let [kib] = parse::keyed(&fs::read("/proc/self/status").unwrap(), ["RssAnon"]);
-        kib.unwrap() * 1024
+/// The loop stores ticks on time and says through when the data go.
+#[tokio::test]
+async fn the_loop_stores_ticks_until_it_is_told_to_stop() {
+    use tapio_store::HotSource;
+    let m = Machine::v1();
+    m.memory("/a", 10, 0, NONE, 0);
+    let store = tapio_store::Store::memory();
+    let options = crate::IngestOptions::new(store, m.path("wal"));
+    let ingest = crate::Ingest::open(options).await.unwrap();
+    let options = CollectorOptions {
+        interval: Duration::from_millis(5),
+        clock: Arc::new(SystemClock),
+        health: ingest.health().clone(),
+        ..m.options()
     };
-    fs::write(Path::new(&dir).join("cgroup.procs"), std::process::id().to_string()).unwrap();
-    let before = anon();
-    let mut leak = vec![vec![1u8; 48 << 20]];
-    let mut out = std::io::stdout();
-    out.write_all(format!("\nGROWN {}\n", anon() - before).as_bytes()).unwrap();
-    out.flush().unwrap();
-    std::io::stdin().read_exact(&mut [0]).unwrap();
-    loop {
-        leak.push(vec![1u8; 1 << 20]);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async { stopped.await.unwrap_or(()) };
+    let task = tokio::spawn(run(ingest.clone(), Collector::new(options).unwrap(), shutdown));
+    let rows = |t: &str| ingest.hot(t).batches.iter().map(|b| b.batch.num_rows()).sum::<usize>();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while rows("resources") < 10 {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The real kernel: level within 2 % of what a child allocated, its kill as an event.
-#[test]
-fn the_real_machine_shows_a_leak_and_its_kill() {
-    let mounts = Mounts::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap());
-    let root = rustix::process::geteuid().is_root();
-    let (Some((version, root_dir)), true) = (mounts.memory(), root) else {
-        assert!(std::env::var_os("CI").is_none_or(|v| v != "true"), "CI must run this as root");
-        eprintln!(
-            "SKIPPED: the_real_machine_shows_a_leak_and_its_kill needs root and a memory controller"
-        );
-        return;
-    };
-    let name = format!("/tapio-test-{}", std::process::id());
-    let dir = root_dir.join(&name[1..]);
-    if version == 2 {
-        let _ = fs::write(root_dir.join("cgroup.subtree_control"), "+memory");
-    }
-    fs::create_dir(&dir).unwrap();
-    struct Remove(PathBuf);
-    impl Drop for Remove {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir(&self.0);
-        }
-    }
-    let remove = Remove(dir.clone());
-    let limit = if version == 1 { "memory.limit_in_bytes" } else { "memory.max" };
-    fs::write(dir.join(limit), (96 * MIB).to_string()).unwrap();
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "collect::tests::leak_child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, &dir)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let out = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut lines = std::io::BufRead::lines(out);
-    let grown: i64 =
-        lines.find_map(|l| l.unwrap().strip_prefix("GROWN ").map(|n| n.parse().unwrap())).unwrap();
-
-    let clock = SystemClock;
-    let options = CollectorOptions { filter: Some(name.clone()), ..CollectorOptions::default() };
-    let mut c = Collector::new(options).unwrap();
-    let r = Rows(c.tick(clock.now_us()));
-    let labels = r.labels();
-    let id = &labels[&name]["series_id"];
-    let level = r.value(id, "memory_level_bytes").unwrap();
-    assert!(grown >= 48 * MIB, "{grown}");
-    let off = (level - grown).abs() as f64 / grown as f64;
-    eprintln!("level {level}, grown by {grown}: {:.2} % apart", off * 100.0);
-    assert!(off < 0.02, "level {level} is {off} off {grown}");
-    let headroom = r.value(id, "memory_headroom_bytes").unwrap();
-    assert!(headroom >= 96 * MIB - level, "{headroom}");
-    assert_eq!(r.value(id, "memory_limit_bytes"), Some(96 * MIB));
-    let of_process = labels.values().filter(|l| l["kind"] == "process").count();
-    assert!(of_process >= 1, "{labels:?}");
-
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"x").unwrap();
-    child.wait().unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    let kill = loop {
-        let events = Rows(c.tick(clock.now_us())).events();
-        if let Some(e) = events.into_iter().find(|e| e.1 == "oom.kill") {
-            break e;
-        }
-        assert!(std::time::Instant::now() < deadline, "no kill was seen");
-    };
-    assert_eq!(kill.3.as_deref(), Some(name.as_str()));
-    assert_eq!(kill.2, Some(1.0));
-    drop(remove);
-    let r = Rows(c.tick(clock.now_us()));
-    assert!(!r.has(id), "the cgroup is gone");
-    assert!(!Path::new(&dir).exists());
+    stop.send(()).unwrap();
+    task.await.unwrap().unwrap();
+    assert_eq!(rows("series"), 2);
+    let newest = ingest.hot("resources").batches;
+    let observed =
+        newest.last().unwrap().batch.column(2).as_primitive::<TimestampMicrosecondType>();
+    let newest = observed.values().iter().max().copied();
+    assert_eq!(ingest.data_through_us(), newest);
+    ingest.shutdown().await.unwrap();
 }
