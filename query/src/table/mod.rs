@@ -3,8 +3,8 @@
 mod filter;
 mod guard;
 mod reader;
-#[cfg(test)]
-mod tests;
+
+
 
 use std::sync::Arc;
 

@@ -157,6 +157,13 @@ impl AsyncFileReader for CheckedReader {
 /// beyond the definition are ignored, nullable ones may be missing (they were added later).
 fn check(def: &TableDef, metadata: &ParquetMetaData) -> Option<String> {
     let file = metadata.file_metadata();
+    // Most columns may be missing, so a file of another table can look like one of this.
+    let says = |k: &&parquet::file::metadata::KeyValue| k.key == "tapio.table";
+    if let Some(other) = file.key_value_metadata().and_then(|kv| kv.iter().find(says))
+        && other.value.as_deref() != Some(&def.name)
+    {
+        return Some(format!("belongs to table {:?}", other.value.as_deref().unwrap_or_default()));
+    }
     let schema = match parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata()) {
         Ok(schema) => schema,
         Err(e) => return Some(e.to_string()),
