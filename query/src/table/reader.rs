@@ -19,7 +19,9 @@ use datafusion::{
 use futures::{FutureExt, future::BoxFuture};
 use object_store::{ObjectStore, path::Path};
 use parquet::{
-    arrow::{arrow_reader::ArrowReaderOptions, async_reader::AsyncFileReader, parquet_to_arrow_schema},
+    arrow::{
+        arrow_reader::ArrowReaderOptions, async_reader::AsyncFileReader, parquet_to_arrow_schema,
+    },
     errors::ParquetError,
     file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
 };
@@ -94,8 +96,7 @@ impl ParquetFileReaderFactory for CheckedReaders {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let key = (file.object_meta.location.clone(), file.object_meta.size);
-        let inner =
-            self.inner.create_reader(partition_index, file, metadata_size_hint, metrics)?;
+        let inner = self.inner.create_reader(partition_index, file, metadata_size_hint, metrics)?;
         let (def, footers) = (self.def.clone(), self.footers.clone());
         Ok(Box::new(CheckedReader { inner, key, def, footers }))
     }

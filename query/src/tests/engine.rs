@@ -40,7 +40,13 @@ async fn as_of_leaves_out_what_arrived_later() {
     let engine = engine(store, 2);
     let q = "SELECT pids FROM resources ORDER BY ts";
     let shown = one(&engine, q, Some(T0 + 2 * SECOND)).await;
-    assert!(shown.contains("| 0 ") && !shown.contains("| 1 ") && shown.contains("| 2 ") && !shown.contains("| 3 "), "{shown}");
+    assert!(
+        shown.contains("| 0 ")
+            && !shown.contains("| 1 ")
+            && shown.contains("| 2 ")
+            && !shown.contains("| 3 "),
+        "{shown}"
+    );
     assert!(one(&engine, q, Some(T0 + 60 * SECOND)).await.contains("| 1 "));
     assert_eq!(engine.default_as_of().await.unwrap() / SECOND, (T0 + 60 * SECOND) / SECOND);
 }
@@ -64,22 +70,34 @@ async fn damaged_and_foreign_files_are_skipped_named_and_counted() {
         *b ^= 0x5a;
     }
     std::fs::write(path(3), bytes).unwrap();
-    let (foreign, _) = tapio_store::encode_parquet(catalog().get("series").unwrap(), &[batch("series", &leak().0.series)]).unwrap();
+    let (foreign, _) = tapio_store::encode_parquet(
+        catalog().get("series").unwrap(),
+        &[batch("series", &leak().0.series)],
+    )
+    .unwrap();
     std::fs::write(path(4), &foreign).unwrap();
     files[4].size = foreign.len() as u64;
-    log.commit(Commit { add: files.clone(), data_change: true, ..Commit::default() }).await.unwrap();
+    log.commit(Commit { add: files.clone(), data_change: true, ..Commit::default() })
+        .await
+        .unwrap();
     let engine = engine(store, 2);
     let shown = one(&engine, "SELECT series_id, pids FROM resources ORDER BY 1, 2", None).await;
     assert_eq!(shown.lines().count(), 4 + 3, "{shown}");
     let degraded = engine.degraded();
-    for (i, reason) in [(1, "damaged or foreign"), (2, "gone"), (3, "damaged or foreign"), (4, "belongs to table")] {
+    for (i, reason) in
+        [(1, "damaged or foreign"), (2, "gone"), (3, "damaged or foreign"), (4, "belongs to table")]
+    {
         let row = degraded.iter().find(|d| d.subject.ends_with(&files[i].path));
-        assert!(row.is_some_and(|r| r.detail.contains(reason) && r.count == 1), "{i}: {degraded:?}");
+        assert!(
+            row.is_some_and(|r| r.detail.contains(reason) && r.count == 1),
+            "{i}: {degraded:?}"
+        );
     }
     let shown = one(&engine, "SELECT component, count FROM tapio_degraded()", None).await;
     assert_eq!(shown.matches("store").count(), 4, "{shown}");
     // A predicate of the user that fails is the user's error, not damage.
-    let e = engine.sql("SELECT ts FROM resources WHERE 1 / (pids - pids) = 1", None).await.unwrap_err();
+    let e =
+        engine.sql("SELECT ts FROM resources WHERE 1 / (pids - pids) = 1", None).await.unwrap_err();
     assert!(matches!(e, QueryError::Sql { .. }), "{e:?}");
 }
 
@@ -89,9 +107,24 @@ async fn errors_say_where_and_what_to_do() {
     let at = |line, column| Some(Position { line, column });
     for (sql, position, message, help) in [
         ("SELEC 1", at(1, 1), "Expected", "check the spelling"),
-        ("SELECT *\nFROM resorces", at(2, 6), "'resorces' not found", "did you mean \"resources\"?"),
-        ("SELECT memory_level FROM resources", at(1, 8), "memory_level", "did you mean \"memory_level_bytes\"?"),
-        ("SELECT tapio_trnd(ts, pids) FROM resources", at(1, 8), "tapio_trnd", "did you mean \"tapio_trend\"?"),
+        (
+            "SELECT *\nFROM resorces",
+            at(2, 6),
+            "'resorces' not found",
+            "did you mean \"resources\"?",
+        ),
+        (
+            "SELECT memory_level FROM resources",
+            at(1, 8),
+            "memory_level",
+            "did you mean \"memory_level_bytes\"?",
+        ),
+        (
+            "SELECT tapio_trnd(ts, pids) FROM resources",
+            at(1, 8),
+            "tapio_trnd",
+            "did you mean \"tapio_trend\"?",
+        ),
         ("SELECT * FROM tapio_chek('x')", at(1, 15), "tapio_chek", "did you mean \"tapio_check\"?"),
         ("SELECT * FROM tapio_check", at(1, 15), "tapio_check", "write tapio_check()"),
         ("SELECT * FROM tapio_check('a', 'yesterday')", None, "as_of is no time", ""),
@@ -115,12 +148,21 @@ async fn memory_and_time_are_limited() {
     let mut options = EngineOptions::new(w.store().await, PatternCatalog::builtin().unwrap());
     options.memory_limit = Some(10_000);
     let engine = Engine::new(options.clone()).unwrap();
-    let e = engine.sql("SELECT ts, array_agg(pids) FROM resources GROUP BY ts ORDER BY ts", None).await.unwrap_err();
-    assert!(matches!(e, QueryError::Resources { .. }) && e.to_string().contains("limits.memory"), "{e}");
+    let e = engine
+        .sql("SELECT ts, array_agg(pids) FROM resources GROUP BY ts ORDER BY ts", None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(e, QueryError::Resources { .. }) && e.to_string().contains("limits.memory"),
+        "{e}"
+    );
     options.memory_limit = None;
     options.time_limit = Some(std::time::Duration::ZERO);
     let engine = Engine::new(options).unwrap();
-    let e = engine.sql("SELECT count(*) FROM resources a, resources b, resources c", None).await.unwrap_err();
+    let e = engine
+        .sql("SELECT count(*) FROM resources a, resources b, resources c", None)
+        .await
+        .unwrap_err();
     assert!(e.to_string().contains("took longer than 0 s"), "{e}");
 }
 
@@ -134,7 +176,12 @@ async fn patterns_of_users_join_the_check_or_are_named_with_the_column() {
     let mut options = EngineOptions::new(store, PatternCatalog::builtin().unwrap());
     options.patterns.add(Pattern::parse("always.sql", sql).unwrap());
     let engine = Engine::new(options.clone()).unwrap();
-    let shown = one(&engine, "SELECT status, pattern FROM tapio_check('quiet') WHERE pattern IS NOT NULL", Some(T0 + 299 * SECOND)).await;
+    let shown = one(
+        &engine,
+        "SELECT status, pattern FROM tapio_check('quiet') WHERE pattern IS NOT NULL",
+        Some(T0 + 299 * SECOND),
+    )
+    .await;
     assert!(shown.contains("degraded") && shown.contains("always"), "{shown}");
     for (from, to, message) in [
         ("1.0 AS score", "'x' AS score", "always.sql: column \"score\" must be Float64, is Utf8"),
