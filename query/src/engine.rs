@@ -129,7 +129,7 @@ impl Engine {
     fn check_patterns(&self) -> Result<(), QueryError> {
         let state = self.home.state(Some(0), 0);
         for p in self.home.patterns.iter() {
-            let sql = format!("SELECT * FROM \"{}\"()", p.name);
+            let sql = format!("SELECT * FROM {}()", p.name);
             let plan = futures::FutureExt::now_or_never(state.create_logical_plan(&sql));
             if let Some(Err(e)) = plan {
                 return Err(QueryError::of(&e, &sql, &self.home.names()));
@@ -180,8 +180,10 @@ impl Engine {
         as_of: Option<i64>,
     ) -> Result<(SessionContext, LogicalPlan), QueryError> {
         let ctx = self.context(as_of).await?;
-        let read_only =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let read_only = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
         let plan = async {
             let plan = ctx.state().create_logical_plan(sql).await?;
             read_only.verify_plan(&plan)?;

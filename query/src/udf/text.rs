@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder},
-    datatypes::{DataType, Field, Float64Type},
+    array::{
+        Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder,
+        TimestampMicrosecondArray,
+    },
+    datatypes::{DataType, Field, Float64Type, TimestampMicrosecondType},
 };
 use datafusion::{
     common::Result,
@@ -13,6 +16,8 @@ use datafusion::{
         Volatility, scalar_doc_sections::DOC_SECTION_OTHER,
     },
 };
+
+use super::time_type;
 
 macro_rules! scalar_udf {
     ($(#[$doc:meta])* $type:ident, $name:literal, $signature:expr, $returns:expr, $eval:expr, $syntax:literal, $text:literal) => {
@@ -98,6 +103,25 @@ scalar_udf!(
      Example: tapio_derived_id('memory_leak_oom', CAST(series_id AS VARCHAR), '1795392000000000')"
 );
 scalar_udf!(
+    /// `tapio_ago(ts, seconds)`.
+    Ago,
+    "tapio_ago",
+    TypeSignature::Exact(vec![time_type(), DataType::Float64]),
+    time_type(),
+    |c| {
+        let seconds = c[1].as_primitive::<Float64Type>();
+        let times = c[0].as_primitive::<TimestampMicrosecondType>();
+        let earlier = times.iter().zip(seconds).map(|(t, s)| {
+            let us = s.filter(|s| s.is_finite()).map(|s| (s * 1e6).round() as i64);
+            t?.checked_sub(us?)
+        });
+        Arc::new(earlier.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+    },
+    "tapio_ago(ts, seconds)",
+    "The time so many seconds (also fractions) before ts. NULL if either is NULL or the result is out of range. \
+     Example: ts > tapio_ago(TIMESTAMP '2026-11-23T10:00:00Z', 900)"
+);
+scalar_udf!(
     /// `tapio_ancestors(path)`.
     Ancestors,
     "tapio_ancestors",
@@ -161,10 +185,24 @@ mod tests {
 
     #[test]
     fn figures_are_written_for_humans() {
-        for (x, s) in [(0.0, "0 B"), (999.0, "999 B"), (2.4e6, "2.4 MB"), (-1.5e9, "-1.5 GB"), (512e6, "512 MB"), (999_999.0, "1.0 MB")] {
+        for (x, s) in [
+            (0.0, "0 B"),
+            (999.0, "999 B"),
+            (2.4e6, "2.4 MB"),
+            (-1.5e9, "-1.5 GB"),
+            (512e6, "512 MB"),
+            (999_999.0, "1.0 MB"),
+        ] {
             assert_eq!(bytes(x), s);
         }
-        for (x, s) in [(0.0, "0 s"), (4.2, "4.2 s"), (42.0, "42 s"), (90.0, "1.5 minutes"), (7200.0, "2.0 hours"), (1e6, "11.6 days")] {
+        for (x, s) in [
+            (0.0, "0 s"),
+            (4.2, "4.2 s"),
+            (42.0, "42 s"),
+            (90.0, "1.5 minutes"),
+            (7200.0, "2.0 hours"),
+            (1e6, "11.6 days"),
+        ] {
             assert_eq!(duration(x), s);
         }
     }
