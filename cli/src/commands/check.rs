@@ -42,7 +42,8 @@ pub async fn run(args: TargetArgs, globals: &Globals) -> Result<ExitCode, CliErr
     }
     let origin = source.origin(&reports);
     let fixes = if reports.iter().any(|r| !r.insights.is_empty()) {
-        let sql = format!("SELECT * FROM tapio_fixes({})", literal(target.as_deref().unwrap_or("")));
+        let sql =
+            format!("SELECT * FROM tapio_fixes({})", literal(target.as_deref().unwrap_or("")));
         model::fixes(&source.query(&sql, origin.as_of).await?.1)
     } else {
         Vec::new()
@@ -89,7 +90,11 @@ async fn trends(
     as_of: Option<i64>,
 ) -> Result<Vec<(i64, Trend)>, CliError> {
     let mut trends = Vec::new();
-    for r in reports.iter().filter(|r| r.predictions.iter().any(|p| p.eta_seconds.is_some())).take(TRENDS) {
+    for r in reports
+        .iter()
+        .filter(|r| r.predictions.iter().any(|p| p.eta_seconds.is_some()))
+        .take(TRENDS)
+    {
         let Some(newest) = r.ts else { continue };
         let since = crate::time::rfc3339(newest - TREND_SECONDS * 1_000_000);
         let sql = format!(
@@ -106,7 +111,8 @@ async fn trends(
             })
             .collect();
         let x = &r.resources;
-        let threshold = x.memory_level_bytes.zip(x.memory_headroom_bytes).map(|(l, h)| (l + h) as f64);
+        let threshold =
+            x.memory_level_bytes.zip(x.memory_headroom_bytes).map(|(l, h)| (l + h) as f64);
         let eta_seconds = r.predictions.iter().find_map(|p| p.eta_seconds);
         trends.push((r.subject.series_id, Trend { points, threshold, eta_seconds }));
     }

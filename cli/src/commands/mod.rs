@@ -53,9 +53,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Record(args) => crate::pack::record(args, &globals).await,
         Command::Replay(args) => crate::pack::replay(args, &globals).await,
         // Done above.
-        Command::Config(_) | Command::Doctor | Command::Completions { .. } | Command::Schema { .. } => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Config(_)
+        | Command::Doctor
+        | Command::Completions { .. }
+        | Command::Schema { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -15,7 +15,11 @@ pub fn human(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
     let rows: Vec<Vec<String>> =
         cells(batches).map(|row| row.iter().map(|v| cut(&plain(v))).collect()).collect();
     let width = |c: usize| {
-        rows.iter().map(|r| r[c].chars().count()).chain([header[c].chars().count()]).max().unwrap_or(0)
+        rows.iter()
+            .map(|r| r[c].chars().count())
+            .chain([header[c].chars().count()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut out = String::new();
