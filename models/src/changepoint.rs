@@ -1,0 +1,141 @@
+//! Where the present slope began.
+//!
+//! Two straight pieces against the best smooth curve (line, exponential rise or decay): only what no smooth course
+//! explains is a change point, so that an accelerating leak keeps its age and a warm-up its bend. Compared by the Bayesian
+//! information criterion (Yao 1988) with the number of points reduced by the autocorrelation of the residuals. Points
+//! are few (≤ 120) and spikes are already pulled in, so an exact search over all splits is cheap.
+
+use crate::fit::{GROWTHS, PLATEAUS, best_sse};
+use crate::prepare::Points;
+use crate::stats;
+
+/// Points on either side of a change.
+const MIN_SIDE: usize = 4;
+/// Two lines and their border have so many parameters more than one smooth curve.
+const EXTRA_PARAMETERS: f64 = 3.0;
+/// Log of the odds asked for beyond the criterion: a false change point forgets the age of a leak.
+const MARGIN: f64 = 12.0;
+/// A change of slope smaller than this share of the steeper one is not another regime.
+const SLOPE_CHANGE: f64 = 0.35;
+
+/// The last change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// First point of the present piece (0: no change).
+    pub(crate) start: usize,
+    /// First point of the present growth: earlier than `start` where the growth before was similar.
+    pub(crate) onset: usize,
+}
+
+/// Finds the last change.
+pub(crate) fn last_change(points: &Points) -> Change {
+    let mut change = Change::default();
+    loop {
+        let rest = points.from(change.start);
+        let Some((at, similar)) = split(&rest) else {
+            return change;
+        };
+        change.start += at;
+        if !similar {
+            change.onset = change.start;
+        }
+    }
+}
+
+/// Running sums of n, u, u², y, uy, y².
+struct Sums(Vec<[f64; 5]>);
+
+impl Sums {
+    fn new(p: &Points) -> Self {
+        let mut all = vec![[0.0; 5]];
+        for (u, y) in p.u.iter().zip(&p.y) {
+            let [a, b, c, d, e] = all[all.len() - 1];
+            all.push([a + u, b + u * u, c + y, d + u * y, e + y * y]);
+        }
+        Self(all)
+    }
+
+    /// Slope, value at the middle, middle and residual sum of squares of the line through points `i..j`.
+    fn line(&self, i: usize, j: usize) -> (f64, f64, f64, f64) {
+        let n = (j - i) as f64;
+        let mut s = self.0[j];
+        for (s, b) in s.iter_mut().zip(self.0[i]) {
+            *s -= b;
+        }
+        let [u, uu, y, uy, yy] = s;
+        let (sxx, sxy, syy) = (uu - u * u / n, uy - u * y / n, yy - y * y / n);
+        let slope = if sxx > 0.0 { sxy / sxx } else { 0.0 };
+        (slope, y / n, u / n, (syy - slope * sxy).max(0.0))
+    }
+}
+
+fn split(p: &Points) -> Option<(usize, bool)> {
+    let n = p.len();
+    if n < 2 * MIN_SIDE {
+        return None;
+    }
+    let sums = Sums::new(p);
+    let (at, two) = (MIN_SIDE..=n - MIN_SIDE)
+        .map(|k| (k, sums.line(0, k).3 + sums.line(k, n).3))
+        .min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let spread = stats::range(&p.y);
+    // Differences below a ten-thousandth of the range are rounding.
+    let rounding = 1e-8 * spread * spread * n as f64;
+    let smooth = sums.line(0, n).3.min(best_sse(p, &PLATEAUS)).min(best_sse(p, &GROWTHS));
+    let residuals: Vec<f64> = [(0, at), (at, n)]
+        .into_iter()
+        .flat_map(|(i, j)| {
+            let (slope, my, mu, _) = sums.line(i, j);
+            (i..j).map(move |k| p.y[k] - my - slope * (p.u[k] - mu))
+        })
+        .collect();
+    let n_eff = n as f64 / stats::inflation(stats::autocorrelation(&residuals));
+    let gain = n_eff * ((smooth + rounding) / (two + rounding)).ln();
+    if gain < EXTRA_PARAMETERS * (n as f64).ln() + MARGIN {
+        return None;
+    }
+    let (before, after) = (sums.line(0, at), sums.line(at, n));
+    let steeper = before.0.abs().max(after.0.abs());
+    let similar = (before.0 - after.0).abs() < SLOPE_CHANGE * steeper;
+    let edge = 0.5 * (p.u[at - 1] + p.u[at]);
+    let jump = (after.1 + after.0 * (edge - after.2)) - (before.1 + before.0 * (edge - before.2));
+    if similar && jump.abs() < 0.1 * spread {
+        return None;
+    }
+    Some((at, similar))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(n: usize, f: impl Fn(f64) -> f64) -> Points {
+        let u: Vec<f64> = (0..n).map(|i| i as f64 / n as f64 - 1.0).collect();
+        let noise = |i: usize| 0.01 * ((i * 7919 % 101) as f64 / 50.0 - 1.0);
+        let y = u.iter().enumerate().map(|(i, u)| f(*u) + noise(i)).collect();
+        Points { u, y }
+    }
+
+    #[test]
+    fn smooth_courses_have_none() {
+        assert_eq!(last_change(&points(90, |u| u)).start, 0);
+        assert_eq!(last_change(&points(90, |u| (3.0 * u).exp())).start, 0);
+        assert_eq!(last_change(&points(90, |u| 1.0 - (-4.0 * (u + 1.0)).exp())).start, 0);
+        assert_eq!(last_change(&points(90, |u| (u + 1.0).powi(2))).start, 0);
+        assert_eq!(last_change(&points(90, |_| 0.0)).start, 0);
+    }
+
+    #[test]
+    fn the_onset_of_a_leak_is_found() {
+        let change = last_change(&points(90, |u| (u + 0.3).max(0.0)));
+        assert!((61..=66).contains(&change.start), "{change:?}");
+        assert_eq!(change.onset, change.start);
+    }
+
+    #[test]
+    fn a_jump_within_a_leak_keeps_its_age() {
+        let change = last_change(&points(90, |u| u + if u > -0.5 { 0.5 } else { 0.0 }));
+        assert!((44..=47).contains(&change.start), "{change:?}");
+        assert_eq!(change.onset, 0);
+    }
+}

@@ -1,0 +1,295 @@
+//! Bent trends y = a + b·φ(u) that rise, over a grid of shapes φ: exponentials and powers.
+//!
+//! For a fixed shape the rest is a straight-line fit in φ, and with running sums that fit costs the same for every
+//! prefix of the points. Shapes are weighed by their profile likelihood (SSE / SSE_min)^(−n/2), with the number
+//! of points reduced by their autocorrelation (Bates & Watts 1988, ch. 6): a course that could still be a line keeps
+//! that possibility, with its own time to the threshold.
+
+use super::{Gaussian, Trend};
+use crate::prepare::Points;
+use crate::stats;
+
+pub(crate) const MIN_POINTS: usize = 8;
+
+/// A shape over the window; rates are per window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    /// exp(rate·u)
+    Exp(f64),
+    /// (time since the start of the window)^power
+    Power(f64),
+}
+
+/// From almost straight to a plateau reached after a tenth of the window.
+pub(crate) const PLATEAUS: [Shape; 9] = [
+    Shape::Exp(-0.5),
+    Shape::Exp(-1.0),
+    Shape::Exp(-1.5),
+    Shape::Exp(-2.0),
+    Shape::Exp(-3.0),
+    Shape::Exp(-4.0),
+    Shape::Exp(-6.0),
+    Shape::Exp(-9.0),
+    Shape::Exp(-14.0),
+];
+/// From almost straight to a growth by e in a ninth of the window.
+pub(crate) const GROWTHS: [Shape; 9] = [
+    Shape::Power(1.5),
+    Shape::Power(2.0),
+    Shape::Power(3.0),
+    Shape::Exp(1.0),
+    Shape::Exp(2.0),
+    Shape::Exp(3.0),
+    Shape::Exp(4.0),
+    Shape::Exp(6.0),
+    Shape::Exp(9.0),
+];
+
+/// Residual sums of squares below this (values have range one) are rounding, not evidence.
+const SSE_ROUNDING: f64 = 1e-10;
+
+/// φ in units of u: within [0, 1] over the window, so that nothing overflows.
+#[derive(Debug, Clone, Copy)]
+struct Basis {
+    shape: Shape,
+    /// Where φ is 1 (falling exponentials, at the start; rising ones, at the end) or 0 (powers, at the start).
+    origin: f64,
+    span: f64,
+}
+
+impl Basis {
+    fn new(shape: Shape, first: f64, last: f64) -> Self {
+        let origin = match shape {
+            Shape::Exp(rate) if rate > 0.0 => last,
+            Shape::Exp(_) | Shape::Power(_) => first,
+        };
+        Self { shape, origin, span: (last - first).max(f64::MIN_POSITIVE) }
+    }
+
+    fn at(&self, u: f64) -> f64 {
+        let x = (u - self.origin) / self.span;
+        match self.shape {
+            Shape::Exp(rate) => (rate * x).exp(),
+            Shape::Power(power) => x.max(0.0).powf(power),
+        }
+    }
+
+    /// Whether the trend rises with a positive factor.
+    fn rises(&self) -> bool {
+        !matches!(self.shape, Shape::Exp(rate) if rate < 0.0)
+    }
+
+    /// a + b·φ(u)
+    fn trend(&self, a: f64, b: f64) -> Trend {
+        match self.shape {
+            Shape::Exp(rate) => {
+                let c = rate / self.span;
+                Trend::Exp { a, b: b * (-c * self.origin).exp(), c }
+            }
+            Shape::Power(power) => {
+                Trend::Power { a, b: b * self.span.powf(-power), start: self.origin, power }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    basis: Basis,
+    e: Vec<f64>,
+    /// Running sums of e, e², e·y before each point.
+    sums: Vec<[f64; 3]>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Bases {
+    columns: Vec<Column>,
+    /// Running sums of y, y² before each point.
+    sums: Vec<[f64; 2]>,
+}
+
+/// Sums over a prefix, centred: means of e and y, See, Sey, Syy.
+struct Centred {
+    e: f64,
+    y: f64,
+    ee: f64,
+    ey: f64,
+    yy: f64,
+}
+
+impl Bases {
+    pub(crate) fn new(points: &Points, shapes: &[Shape]) -> Self {
+        let (first, last) = match points.u.as_slice() {
+            [first, .., last] => (*first, *last),
+            _ => (0.0, 0.0),
+        };
+        let columns = shapes.iter().map(|shape| {
+            let basis = Basis::new(*shape, first, last);
+            let e: Vec<f64> = points.u.iter().map(|u| basis.at(*u)).collect();
+            let mut sums = Vec::with_capacity(e.len() + 1);
+            let mut sum = [0.0; 3];
+            sums.push(sum);
+            for (e, y) in e.iter().zip(&points.y) {
+                sum = [sum[0] + e, sum[1] + e * e, sum[2] + e * y];
+                sums.push(sum);
+            }
+            Column { basis, e, sums }
+        });
+        let columns = columns.collect();
+        let mut sums = vec![[0.0; 2]];
+        for y in &points.y {
+            let [a, b] = sums[sums.len() - 1];
+            sums.push([a + y, b + y * y]);
+        }
+        Self { columns, sums }
+    }
+
+    fn centred(&self, column: &Column, k: usize) -> Centred {
+        let n = k as f64;
+        let [e, ee, ey] = column.sums[k];
+        let [y, yy] = self.sums[k];
+        Centred {
+            e: e / n,
+            y: y / n,
+            ee: ee - e * e / n,
+            ey: ey - e * y / n,
+            yy: (yy - y * y / n).max(0.0),
+        }
+    }
+
+    /// Fits the first `y.len()` points.
+    pub(crate) fn fit(&self, u: &[f64], y: &[f64]) -> Option<Curve> {
+        let k = y.len();
+        if k < MIN_POINTS {
+            return None;
+        }
+        let rising: Vec<(&Column, Centred, f64, f64)> = self
+            .columns
+            .iter()
+            .filter_map(|column| {
+                let s = self.centred(column, k);
+                let b = s.ey / s.ee;
+                let sse = (s.yy - b * s.ey).max(SSE_ROUNDING);
+                (s.ee > 1e-9 && (b > 0.0) == column.basis.rises()).then_some((column, s, b, sse))
+            })
+            .collect();
+        let (column, s, b, min) = rising.iter().min_by(|x, y| x.3.total_cmp(&y.3))?;
+        let residuals: Vec<f64> =
+            column.e.iter().zip(y).map(|(e, y)| y - s.y - b * (e - s.e)).collect();
+        let inflation = stats::inflation(stats::autocorrelation(&residuals));
+        let n_eff = (k as f64 / inflation).max(4.0);
+        let noise = (min / (k - 3) as f64).sqrt();
+        let mut parts: Vec<Part> = rising
+            .iter()
+            .map(|(column, s, b, sse)| Part {
+                weight: (-0.5 * n_eff * (sse / min).ln()).exp(),
+                basis: column.basis,
+                e: s.e,
+                y: s.y,
+                b: *b,
+                b_se: (sse * inflation / ((k - 3) as f64 * s.ee)).sqrt(),
+                y_se: (sse * inflation / ((k - 3) * k) as f64).sqrt(),
+            })
+            .filter(|p| p.weight > 1e-4)
+            .collect();
+        let total: f64 = parts.iter().map(|p| p.weight).sum();
+        for p in &mut parts {
+            p.weight /= total;
+        }
+        debug_assert_eq!(u.len(), k);
+        Some(Curve { parts, noise })
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    weight: f64,
+    basis: Basis,
+    e: f64,
+    y: f64,
+    b: f64,
+    b_se: f64,
+    y_se: f64,
+}
+
+/// A mixture of curves, one per shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Curve {
+    parts: Vec<Part>,
+    noise: f64,
+}
+
+impl Curve {
+    pub(crate) fn predict(&self, u: f64) -> Gaussian {
+        let (mut mean, mut square) = (0.0, 0.0);
+        for p in &self.parts {
+            let de = p.basis.at(u) - p.e;
+            let m = p.y + p.b * de;
+            let var = p.y_se * p.y_se + p.b_se * p.b_se * de * de;
+            mean += p.weight * m;
+            square += p.weight * (m * m + var);
+        }
+        let var = (square - mean * mean).max(0.0) + self.noise * self.noise;
+        Gaussian { mean, sd: var.sqrt() }
+    }
+
+    pub(crate) fn draw(&self, z_growth: f64, z_level: f64, which: f64) -> Trend {
+        let mut left = which;
+        let part = self.parts.iter().find(|p| {
+            left -= p.weight;
+            left < 0.0
+        });
+        let Some(p) = part.or(self.parts.last()) else {
+            return Trend::Line { level: 0.0, slope: 0.0 };
+        };
+        let b = p.b + p.b_se * z_growth;
+        p.basis.trend(p.y + p.y_se * z_level - b * p.e, b)
+    }
+}
+
+/// Smallest residual sum of squares of bent trends, rising or falling: the smooth rival of a change point.
+pub(crate) fn best_sse(points: &Points, shapes: &[Shape]) -> f64 {
+    let bases = Bases::new(points, shapes);
+    let k = points.len();
+    bases
+        .columns
+        .iter()
+        .map(|column| bases.centred(column, k))
+        .filter(|s| s.ee > 1e-9)
+        .map(|s| (s.yy - s.ey * s.ey / s.ee).max(0.0))
+        .fold(f64::INFINITY, f64::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(f: impl Fn(f64) -> f64) -> Points {
+        let u: Vec<f64> = (0..=80).map(|i| f64::from(i) / 80.0 - 1.0).collect();
+        let y = u.iter().map(|u| f(*u)).collect();
+        Points { u, y }
+    }
+
+    #[test]
+    fn a_plateau_is_found() {
+        let p = points(|u| 1.0 - (-3.0 * (u + 1.0)).exp());
+        let curve = Bases::new(&p, &PLATEAUS).fit(&p.u, &p.y).unwrap();
+        assert!((curve.predict(5.0).mean - 1.0).abs() < 0.02);
+        let Trend::Exp { a, .. } = curve.draw(0.0, 0.0, 0.5) else {
+            unreachable!("the best shape is an exponential")
+        };
+        assert!((a - 1.0).abs() < 0.01);
+        assert_eq!(curve.draw(0.0, 0.0, 0.5).reaches(1.2), f64::INFINITY);
+    }
+
+    #[test]
+    fn growth_is_followed() {
+        let p = points(|u| (2.0 * u).exp());
+        let curve = Bases::new(&p, &GROWTHS).fit(&p.u, &p.y).unwrap();
+        let eta = curve.draw(0.0, 0.0, 0.5).reaches(3.0);
+        assert!((eta - 3_f64.ln() / 2.0).abs() < 0.02, "{eta}");
+        // Falling or flat courses are not growth.
+        let p = points(|u| -(2.0 * u).exp());
+        assert!(Bases::new(&p, &GROWTHS).fit(&p.u, &p.y).is_none());
+    }
+}

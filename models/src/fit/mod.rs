@@ -1,0 +1,159 @@
+//! The models. Each is fitted to scaled [`Points`](crate::prepare::Points), predicts with a standard deviation (to be
+//! scored), and draws trends (to be followed to the threshold).
+
+mod accelerating;
+mod curve;
+mod flat;
+mod holt;
+mod line;
+mod saturating;
+
+use crate::prepare::Points;
+use crate::rng::Draws;
+
+pub(crate) use curve::{GROWTHS, PLATEAUS, best_sse};
+
+/// A model of how the value goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ModelKind {
+    /// No growth.
+    Flat,
+    /// Theil–Sen line.
+    Line,
+    /// Undamped Holt (ETS AAN).
+    Holt,
+    /// Exponential approach to a plateau.
+    Saturating,
+    /// Growth that becomes faster: exponential or by a power of time.
+    Accelerating,
+    /// Theil–Sen line through the peaks of a saw-tooth whose floors rise.
+    SawTooth,
+}
+
+impl ModelKind {
+    /// A stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flat => "flat",
+            Self::Line => "line",
+            Self::Holt => "holt",
+            Self::Saturating => "saturating",
+            Self::Accelerating => "accelerating",
+            Self::SawTooth => "saw_tooth",
+        }
+    }
+}
+
+/// A normal prediction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gaussian {
+    pub(crate) mean: f64,
+    pub(crate) sd: f64,
+}
+
+/// One possible course of the level from `as_of` (u = 0) on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trend {
+    /// level + slope·u
+    Line { level: f64, slope: f64 },
+    /// a + b·exp(c·u)
+    Exp { a: f64, b: f64, c: f64 },
+    /// a + b·(u − start)^power, power > 0
+    Power { a: f64, b: f64, start: f64, power: f64 },
+}
+
+impl Trend {
+    pub(crate) fn at(&self, u: f64) -> f64 {
+        match *self {
+            Self::Line { level, slope } => level + slope * u,
+            Self::Exp { a, b, c } => a + b * (c * u).exp(),
+            Self::Power { a, b, start, power } => a + b * (u - start).max(0.0).powf(power),
+        }
+    }
+
+    /// When the course reaches `y`: 0 if it is there already, infinite if it never is.
+    pub(crate) fn reaches(&self, y: f64) -> f64 {
+        let u = match *self {
+            _ if self.at(0.0) >= y => return 0.0,
+            Self::Line { level, slope } if slope > 0.0 => (y - level) / slope,
+            Self::Exp { a, b, c } if b * c > 0.0 => ((y - a) / b).ln() / c,
+            Self::Power { a, b, start, power } if b > 0.0 => {
+                start + ((y - a) / b).powf(1.0 / power)
+            }
+            Self::Line { .. } | Self::Exp { .. } | Self::Power { .. } => f64::INFINITY,
+        };
+        // Beyond the plateau the logarithm is NaN.
+        if u >= 0.0 { u } else { f64::INFINITY }
+    }
+}
+
+/// A fitted model.
+#[derive(Debug, Clone)]
+pub(crate) enum Fit {
+    Flat(flat::Flat),
+    Line(line::Line),
+    Holt(holt::Holt),
+    Curve(curve::Curve),
+}
+
+impl Fit {
+    /// The value at `u`, as it would be observed.
+    pub(crate) fn predict(&self, u: f64) -> Gaussian {
+        match self {
+            Self::Flat(f) => f.predict(u),
+            Self::Line(f) => f.predict(u),
+            Self::Holt(f) => f.predict(u),
+            Self::Curve(f) => f.predict(u),
+        }
+    }
+
+    /// A course drawn from the uncertainty of the parameters, with the uncertainty of growth multiplied by `inflate`.
+    pub(crate) fn draw(&self, draws: &mut Draws, inflate: f64) -> Trend {
+        // Every model takes three draws, so that path i of one model never moves those of another.
+        let (z1, z2, u) = (draws.heavy(), draws.heavy(), draws.uniform());
+        match self {
+            Self::Flat(f) => f.draw(),
+            Self::Line(f) => f.draw(z1 * inflate, z2),
+            Self::Holt(f) => f.draw(z1 * inflate, z2),
+            Self::Curve(f) => f.draw(z1 * inflate, z2, u),
+        }
+    }
+}
+
+/// Fits all models to the first `k` points.
+pub(crate) struct Fitter<'a> {
+    points: &'a Points,
+    plateau: Option<curve::Bases>,
+    growth: Option<curve::Bases>,
+    holt: bool,
+}
+
+impl<'a> Fitter<'a> {
+    pub(crate) fn new(points: &'a Points) -> Self {
+        let enough = points.len() >= curve::MIN_POINTS;
+        Self {
+            points,
+            plateau: enough.then(|| saturating::bases(points)),
+            growth: enough.then(|| accelerating::bases(points)),
+            holt: points.len() >= holt::MIN_POINTS,
+        }
+    }
+
+    pub(crate) fn fit(&self, k: usize) -> Vec<(ModelKind, Fit)> {
+        let (u, y) = (&self.points.u[..k], &self.points.y[..k]);
+        let mut fits = vec![(ModelKind::Flat, Fit::Flat(flat::Flat::fit(u, y)))];
+        let line = line::Line::fit(u, y);
+        if let Some(holt) =
+            line.as_ref().filter(|_| self.holt).and_then(|l| holt::Holt::fit(u, y, l))
+        {
+            fits.push((ModelKind::Holt, Fit::Holt(holt)));
+        }
+        fits.extend(line.map(|l| (ModelKind::Line, Fit::Line(l))));
+        let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));
+        fits.extend(curve(&self.plateau).map(|c| (ModelKind::Saturating, Fit::Curve(c))));
+        fits.extend(curve(&self.growth).map(|c| (ModelKind::Accelerating, Fit::Curve(c))));
+        fits
+    }
+}

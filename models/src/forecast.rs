@@ -1,0 +1,451 @@
+//! Time to threshold, put together.
+
+use crate::fit::{Fit, Fitter, Trend};
+use crate::passage::first_passage;
+use crate::persistence::Going;
+use crate::prepare::{MIN_POINTS, Points, Rows};
+use crate::residuals::{Peaks, block_maxima};
+use crate::rng::Draws;
+use crate::segment::{self, Segment};
+use crate::stack::{Share, stack};
+use crate::{
+    CannotSay, Direction, Forecast, Interval, Intervals, ModelKind, Options, Persistence,
+    SegmentReason, Series, changepoint, stats,
+};
+
+/// Models see at most so many points (means of runs).
+const MAX_POINTS: usize = 120;
+/// Significance asked of growth (one-sided trend test) before any model of growth is considered.
+const GROWTH_P: f64 = 0.05;
+/// Growth is searched for in vain (and cheaply) where not even this is met and the newest block is no outlier.
+const SCREEN_P: f64 = 0.2;
+/// Blocks of the trend test: their means are almost independent where the points are not.
+const TREND_BLOCKS: usize = 12;
+/// Paths are followed for so many horizons.
+const FAR: f64 = 100.0;
+
+/// When does the series meet its threshold? See the [crate documentation](crate) for an example.
+///
+/// The value is segmented (restarts, changed limits, change points), six models are fitted to the present segment and
+/// weighted by how well they would have forecast it, and simulated paths of the mixture are followed to the threshold
+/// (DESIGN §6). The papers behind each step are named in its module.
+///
+/// # Errors
+///
+/// [`CannotSay`] where no forecast can be made. A series that does not grow is not an error: its `eta_s` is `None`.
+pub fn time_to_threshold(series: &Series<'_>, options: &Options) -> Result<Forecast, CannotSay> {
+    let rows = Rows::new(series, options)?;
+    let n = rows.len();
+    if n == 0 {
+        return Err(CannotSay::NoData);
+    }
+    let threshold = rows.limit[n - 1];
+    if threshold == f64::INFINITY {
+        return Err(CannotSay::NoThreshold);
+    }
+    let limit_s = options.stale_after_s.unwrap_or_else(|| 10.0 * rows.cadence());
+    let age_s = -rows.t[n - 1];
+    if n > 1 && age_s > limit_s {
+        return Err(CannotSay::Stale { age_s, limit_s });
+    }
+    let mut report = Report::new(&rows, options);
+    if rows.v[n - 1] >= threshold {
+        return Ok(report.crossed());
+    }
+    if n < MIN_POINTS {
+        return Err(CannotSay::TooFewPoints { have: n, need: MIN_POINTS });
+    }
+    let segment = segment::segment(&rows);
+    if n - segment.start < MIN_POINTS {
+        return Err(CannotSay::TooFewPoints { have: n - segment.start, need: MIN_POINTS });
+    }
+    report.starts(segment.start, segment.reason);
+    let course = Course::new(&rows, &segment, threshold, options)?;
+    Ok(course.forecast(report, &segment, options))
+}
+
+/// The present segment in scaled units: u = time from `as_of` over the span of the segment, y = distance from the
+/// newest value over the range.
+struct Course {
+    start: usize,
+    span_s: f64,
+    scale: f64,
+    u: Vec<f64>,
+    y: Vec<f64>,
+    threshold: f64,
+    horizon: f64,
+    cadence: f64,
+}
+
+impl Course {
+    fn new(
+        rows: &Rows,
+        segment: &Segment,
+        threshold: f64,
+        options: &Options,
+    ) -> Result<Self, CannotSay> {
+        let start = segment.start;
+        let (t, v) = (&rows.t[start..], &rows.v[start..]);
+        let span_s = t[t.len() - 1] - t[0];
+        let range = stats::range(v);
+        // A constant series has no scale of its own.
+        let last = v[v.len() - 1];
+        let scale = if range > 0.0 { range } else { threshold - last };
+        if !(span_s > 0.0 && scale > 0.0 && scale.is_finite() && (threshold - last).is_finite()) {
+            return Err(CannotSay::NotFinite);
+        }
+        Ok(Self {
+            start,
+            span_s,
+            scale,
+            u: t.iter().map(|t| t / span_s).collect(),
+            y: v.iter().map(|v| (v - last) / scale).collect(),
+            threshold: (threshold - last) / scale,
+            horizon: options.horizon_s / span_s,
+            cadence: rows.cadence() / span_s,
+        })
+    }
+
+    fn forecast(&self, mut report: Report<'_>, segment: &Segment, options: &Options) -> Forecast {
+        let base = self.start;
+        // Teeth are judged by their floors; where they still hit is a matter of their peaks.
+        let (trend, hull) = match &segment.teeth {
+            Some(teeth) => (self.pick(&teeth.floors), self.pick(&teeth.peaks)),
+            None => {
+                let all = Points { u: self.u.clone(), y: self.y.clone() };
+                (all.clone(), all)
+            }
+        };
+        if segment.teeth.is_none() && !self.may_grow() {
+            return self.flat(report, 0, &trend);
+        }
+        let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
+        let change = changepoint::last_change(&thin);
+        let first_of = |point: usize| -> usize {
+            // A run of means is counted from the end; its first row starts the segment.
+            let per = hull.len().div_ceil(MAX_POINTS).max(1);
+            let at = (thin.len() - point) * per;
+            hull.len().saturating_sub(at)
+        };
+        let (from, onset) = (first_of(change.start), first_of(change.onset));
+        let row_of = |point: usize| match &segment.teeth {
+            Some(teeth) if point > 0 => teeth.peaks[point] - base,
+            Some(_) => 0,
+            None => point,
+        };
+        if change.start > 0 {
+            report.starts(base + row_of(from), SegmentReason::ChangePoint);
+        }
+        let hull = hull.from(from);
+        let first = row_of(from);
+        let trend = trend.from(trend.u.partition_point(|u| *u < self.u[first]));
+        let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
+        let p = stats::kendall_p(&stats::block_means(&trend.y, TREND_BLOCKS));
+        if p >= GROWTH_P || thin.len() < 3 {
+            return self.flat(report, first, &thin);
+        }
+        let fitter = Fitter::new(&thin);
+        let fits = fitter.fit(thin.len());
+        let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
+        let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
+        floor_flat(&mut shares, stats::null_posterior(p));
+        let peaks = self.peaks(segment, &hull, &thin, &fits);
+        let going = Going {
+            age: -self.u[row_of(onset)],
+            released: segment.released.iter().map(|d| d / self.span_s).collect(),
+        };
+        report.onset(base + row_of(onset));
+        let rise_from = stats::median(&thin.y[..thin.len().min(3)]);
+        let paths = self.paths(&fits, &shares, &peaks, &going, rise_from, options);
+        let flat_peaks = self.flat_peaks(first, &thin);
+        let slope = fits.iter().find_map(|(_, f)| match f {
+            Fit::Line(l) => Some((l.slope, l.noise)),
+            Fit::Flat(_) | Fit::Holt(_) | Fit::Curve(_) => None,
+        });
+        if segment.teeth.is_some() {
+            for s in &mut shares {
+                if s.kind == ModelKind::Line {
+                    s.kind = ModelKind::SawTooth;
+                }
+            }
+        }
+        let (slope, noise) = slope.unwrap_or((0.0, 0.0));
+        report.fitted(first + base, slope * self.scale / self.span_s, noise * self.scale);
+        report.paths(
+            self,
+            &shares,
+            &paths,
+            self.flat_probability(&flat_peaks),
+            segment.released.len(),
+        )
+    }
+
+    fn pick(&self, rows: &[usize]) -> Points {
+        Points {
+            u: rows.iter().map(|&i| self.u[i - self.start]).collect(),
+            y: rows.iter().map(|&i| self.y[i - self.start]).collect(),
+        }
+    }
+
+    /// Cheap screen: a trend over the whole segment, or a newest block far above the others.
+    fn may_grow(&self) -> bool {
+        let means = stats::block_means(&self.y, TREND_BLOCKS);
+        if stats::kendall_p(&means) < SCREEN_P {
+            return true;
+        }
+        let Some((last, before)) = means.split_last() else {
+            return false;
+        };
+        let spread = stats::robust_sd(before);
+        before.len() < 4 || last - stats::median(before) > 3.0 * spread
+    }
+
+    /// Peaks of the observed rows above the trend that fits them best.
+    fn peaks(
+        &self,
+        segment: &Segment,
+        hull: &Points,
+        thin: &Points,
+        fits: &[(ModelKind, Fit)],
+    ) -> Peaks {
+        let misfit = |f: &Fit| -> f64 {
+            thin.u.iter().zip(&thin.y).map(|(u, y)| (y - f.predict(*u).mean).abs()).sum()
+        };
+        let best = fits
+            .iter()
+            .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_)))
+            .map(|f| (&f.1, misfit(&f.1)))
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        let residuals: Vec<f64> = hull
+            .u
+            .iter()
+            .zip(&hull.y)
+            .map(|(u, y)| y - best.map_or(0.0, |b| b.0.predict(*u).mean))
+            .collect();
+        let n = residuals.len();
+        let len = if segment.teeth.is_some() { 1 } else { n.div_ceil(20) };
+        let step = (hull.u[n - 1] - hull.u[0]) / (n - 1).max(1) as f64;
+        Peaks::new(&block_maxima(&residuals, len), len as f64 * step)
+    }
+
+    fn flat_peaks(&self, first: usize, thin: &Points) -> Peaks {
+        let level = stats::median(&thin.y[thin.len().saturating_sub(5)..]);
+        let residuals: Vec<f64> = self.y[first..].iter().map(|y| y - level).collect();
+        let n = residuals.len();
+        let len = n.div_ceil(20);
+        let mut maxima = block_maxima(&residuals, len);
+        maxima.iter_mut().for_each(|m| *m += level);
+        let step = (self.u[self.u.len() - 1] - self.u[first]) / (n - 1).max(1) as f64;
+        Peaks::new(&maxima, len as f64 * step)
+    }
+
+    /// P(a peak meets the threshold before the horizon without any growth).
+    fn flat_probability(&self, peaks: &Peaks) -> f64 {
+        let blocks = if peaks.block > 0.0 { self.horizon / peaks.block } else { 0.0 };
+        1.0 - (-peaks.hazard(self.threshold) * blocks).exp()
+    }
+
+    fn flat(&self, mut report: Report<'_>, first: usize, thin: &Points) -> Forecast {
+        let p = self.flat_probability(&self.flat_peaks(first, thin));
+        let n = self.u.len();
+        let halves = (first + n) / 2;
+        // Rise from the first to the second half: the slope is only told, nothing follows from it.
+        let middle = |x: &[f64]| stats::median(x);
+        let du = middle(&self.u[halves..]) - middle(&self.u[first..halves.max(first + 1)]);
+        let dy = middle(&self.y[halves..]) - middle(&self.y[first..halves.max(first + 1)]);
+        let slope = if du > 0.0 { dy / du } else { 0.0 };
+        report.fitted(
+            self.start + first,
+            slope * self.scale / self.span_s,
+            stats::robust_sd(&self.y[first..]) * self.scale,
+        );
+        let share = Share { kind: ModelKind::Flat, weight: 1.0, inflate: 1.0 };
+        report.paths(self, &[share], &[], p, 0)
+    }
+
+    fn paths(
+        &self,
+        fits: &[(ModelKind, Fit)],
+        shares: &[Share],
+        peaks: &Peaks,
+        going: &Going,
+        rise_from: f64,
+        options: &Options,
+    ) -> Vec<Path> {
+        let mut draws = Draws::new(options.seed);
+        let growing: f64 =
+            shares.iter().filter(|s| s.kind != ModelKind::Flat).map(|s| s.weight).sum();
+        let total = options.paths.clamp(16, 100_000) as f64;
+        let mut out = Vec::with_capacity(total as usize + 8);
+        let mut quota = 0.0;
+        for ((kind, fit), share) in fits.iter().zip(shares) {
+            if *kind == ModelKind::Flat || growing <= 0.0 {
+                continue;
+            }
+            // Systematic: each model gets its share of the paths to within one.
+            quota += share.weight / growing * total;
+            while (out.len() as f64) + 0.5 < quota {
+                let trend = fit.draw(&mut draws, share.inflate);
+                let e = -draws.uniform().ln();
+                let hit = first_passage(&trend, peaks, self.threshold, e, FAR * self.horizon);
+                let age = match trend {
+                    // A straight course of this slope cannot have risen for longer than the rise took.
+                    Trend::Line { level, slope } => ((level - rise_from) / slope).max(0.0),
+                    Trend::Exp { .. } | Trend::Power { .. } => going.age,
+                };
+                let survives = if hit.is_finite() { going.survives(age, hit) } else { 0.0 };
+                // Rows come at ticks: neither the newest value nor the hit is known better than to one of them.
+                let tick = (draws.uniform() + draws.uniform() - 1.0) * self.cadence;
+                let seen = (hit + tick).max(0.0);
+                let hit = if seen <= FAR * self.horizon { seen } else { f64::INFINITY };
+                out.push(Path { hit, survives });
+            }
+        }
+        out
+    }
+}
+
+/// A simulated path.
+struct Path {
+    /// Time of the hit, unit of u; infinite: none.
+    hit: f64,
+    /// Chance that the growth lasts until then.
+    survives: f64,
+}
+
+/// Gives the flat model at least the weight that the trend test leaves to chance.
+fn floor_flat(shares: &mut [Share], least: f64) {
+    let flat = shares.iter().find(|s| s.kind == ModelKind::Flat).map_or(1.0, |s| s.weight);
+    if flat >= least {
+        return;
+    }
+    let squeeze = (1.0 - least) / (1.0 - flat);
+    for s in shares {
+        s.weight = if s.kind == ModelKind::Flat { least } else { s.weight * squeeze };
+    }
+}
+
+/// The forecast while it is put together.
+struct Report<'a> {
+    rows: &'a Rows,
+    sign: f64,
+    horizon_s: f64,
+    start: usize,
+    reason: SegmentReason,
+    first: usize,
+    onset: usize,
+    slope: f64,
+    residual_scale: f64,
+}
+
+impl<'a> Report<'a> {
+    fn new(rows: &'a Rows, options: &Options) -> Self {
+        Self {
+            rows,
+            sign: if options.direction == Direction::Up { 1.0 } else { -1.0 },
+            horizon_s: options.horizon_s,
+            start: 0,
+            reason: SegmentReason::Start,
+            first: 0,
+            onset: 0,
+            slope: 0.0,
+            residual_scale: 0.0,
+        }
+    }
+
+    fn starts(&mut self, row: usize, reason: SegmentReason) {
+        (self.start, self.reason, self.first, self.onset) = (row, reason, row, row);
+    }
+
+    fn onset(&mut self, row: usize) {
+        self.onset = row;
+    }
+
+    fn fitted(&mut self, first: usize, slope: f64, residual_scale: f64) {
+        (self.first, self.slope, self.residual_scale) = (first, slope, residual_scale);
+    }
+
+    fn crossed(&self) -> Forecast {
+        let now = Interval { low_s: 0.0, high_s: Some(0.0) };
+        let intervals = Intervals { p50: now, p80: now, p95: now, p99: now };
+        self.finish(Some(0.0), intervals, 1.0, vec![(ModelKind::Flat, 1.0)], 0, None)
+    }
+
+    fn paths(
+        &self,
+        course: &Course,
+        shares: &[Share],
+        paths: &[Path],
+        flat: f64,
+        released: usize,
+    ) -> Forecast {
+        let mut hits: Vec<f64> = paths.iter().map(|p| p.hit).collect();
+        hits.sort_unstable_by(f64::total_cmp);
+        let at = |q: f64| -> Option<f64> {
+            let i = (q * hits.len() as f64) as usize;
+            let hit = hits.get(i.min(hits.len().saturating_sub(1)))?;
+            hit.is_finite().then_some(hit * course.span_s)
+        };
+        let far_s = FAR * self.horizon_s;
+        let central = |share: f64| Interval {
+            low_s: at(0.5 - 0.5 * share).map_or(far_s, |low| low.min(far_s)),
+            high_s: at(0.5 + 0.5 * share),
+        };
+        let intervals = Intervals {
+            p50: central(0.5),
+            p80: central(0.8),
+            p95: central(0.95),
+            p99: central(0.99),
+        };
+        let within: Vec<&Path> = paths.iter().filter(|p| p.hit <= course.horizon).collect();
+        let lasting: f64 = within.iter().map(|p| p.survives).sum();
+        let weight_flat =
+            shares.iter().find(|s| s.kind == ModelKind::Flat).map_or(0.0, |s| s.weight);
+        let growth = if paths.is_empty() { 0.0 } else { lasting / paths.len() as f64 };
+        let probability = weight_flat * flat + (1.0 - weight_flat) * growth;
+        let mut weights: Vec<(ModelKind, f64)> =
+            shares.iter().map(|s| (s.kind, s.weight)).collect();
+        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let survives = (!within.is_empty()).then(|| lasting / within.len() as f64);
+        self.finish(at(0.5), intervals, probability.clamp(0.0, 1.0), weights, released, survives)
+    }
+
+    fn finish(
+        &self,
+        eta_s: Option<f64>,
+        intervals: Intervals,
+        probability: f64,
+        weights: Vec<(ModelKind, f64)>,
+        released: usize,
+        survives: Option<f64>,
+    ) -> Forecast {
+        let rows = self.rows;
+        let n = rows.len();
+        let change = segment::limit_change(rows, self.start);
+        let (start, reason) =
+            change.map_or((self.start, self.reason), |at| (at, SegmentReason::LimitChange));
+        Forecast {
+            eta_s,
+            intervals,
+            probability,
+            horizon_s: self.horizon_s,
+            model: weights.first().map_or(ModelKind::Flat, |w| w.0),
+            weights,
+            slope_per_s: self.sign * self.slope,
+            level: self.sign * rows.v[n - 1],
+            threshold: self.sign * rows.limit[n - 1],
+            window_s: rows.t[n - 1] - rows.t[self.first],
+            samples: n - self.first,
+            dropped: rows.dropped,
+            segment_start_us: rows.ts_us[start],
+            segment_reason: reason,
+            residual_scale: self.residual_scale,
+            persistence: Persistence {
+                onset_us: rows.ts_us[self.onset],
+                age_s: -rows.t[self.onset],
+                released,
+                survives,
+            },
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Which rows belong to the present life of the series, and whether it goes in teeth.
+
+use crate::SegmentReason;
+use crate::prepare::Rows;
+use crate::sawtooth::{self, Turn};
+use crate::stats;
+
+/// A fall is at once if it takes no more than so many cadences …
+const SUDDEN_ROWS: usize = 3;
+/// … and a restart if it takes away at least this share of what was gained.
+const RESTART_SHARE: f64 = 0.5;
+/// From so many similar falls on they are teeth of a saw, not restarts.
+const MIN_TEETH: usize = 3;
+/// A peak this close to the threshold (as a share of the way from the trough) before a restart was a hit …
+const HIT_SHARE: f64 = 0.02;
+/// … if at least this share of all that was gained before is gone: a collector's tooth leaves the leak where it was.
+const KILL_SHARE: f64 = 0.8;
+
+/// The teeth of a saw: indices into the rows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Teeth {
+    pub(crate) peaks: Vec<usize>,
+    pub(crate) floors: Vec<usize>,
+}
+
+/// The present segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    /// First row.
+    pub(crate) start: usize,
+    pub(crate) reason: SegmentReason,
+    pub(crate) teeth: Option<Teeth>,
+    /// Lengths in seconds of earlier growth that was released without a hit.
+    pub(crate) released: Vec<f64>,
+}
+
+/// A fall from a peak to where it ended (or stands now).
+struct Fall {
+    peak: usize,
+    trough: usize,
+    /// Start of the rise before it.
+    base: usize,
+}
+
+pub(crate) fn segment(rows: &Rows) -> Segment {
+    let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, released: vec![] };
+    let v = &rows.v;
+    let turns = sawtooth::turns(v, sawtooth::swing(&rows.t, v));
+    let falls = falls(v, &turns);
+    // A restart after a hit starts a new life whatever came before.
+    let hit = falls.iter().rposition(|f| is_hit(rows, f));
+    if let Some(f) = hit.map(|i| &falls[i]) {
+        (out.start, out.reason) = (f.trough, SegmentReason::Restart);
+    }
+    let falls = &falls[hit.map_or(0, |i| i + 1)..];
+    if let Some(teeth) = teeth(rows, &turns, falls, out.start) {
+        out.teeth = Some(teeth);
+        return out;
+    }
+    for f in falls {
+        let fall = v[f.peak] - v[f.trough];
+        if fall < RESTART_SHARE * (v[f.peak] - v[f.base]) {
+            continue;
+        }
+        out.released.push(rows.t[f.peak] - rows.t[f.base]);
+        if is_sudden(v, f) || f.trough + 1 < v.len() {
+            (out.start, out.reason) = (f.trough, SegmentReason::Restart);
+        }
+    }
+    out
+}
+
+/// The newest row from which on the threshold is what it is now; `None` if it never changed after `start`.
+pub(crate) fn limit_change(rows: &Rows, start: usize) -> Option<usize> {
+    let limit = &rows.limit[start..];
+    let last = limit.last()?;
+    let at = start + limit.iter().rposition(|l| l != last)? + 1;
+    Some(at)
+}
+
+fn falls(v: &[f64], turns: &[Turn]) -> Vec<Fall> {
+    let mut out = Vec::new();
+    let mut base = 0;
+    for (i, turn) in turns.iter().enumerate() {
+        if !turn.is_peak {
+            base = turn.at;
+            continue;
+        }
+        // The fall after the newest peak has not turned yet: it stands at its lowest so far.
+        let trough = turns.get(i + 1).map_or_else(
+            || (turn.at..v.len()).min_by(|a, b| v[*a].total_cmp(&v[*b])).unwrap_or(turn.at),
+            |t| t.at,
+        );
+        out.push(Fall { peak: turn.at, trough, base });
+    }
+    out
+}
+
+fn is_hit(rows: &Rows, f: &Fall) -> bool {
+    let (limit, peak, trough) = (rows.limit[f.peak], rows.v[f.peak], rows.v[f.trough]);
+    let lowest = || rows.v[..f.peak].iter().copied().fold(peak, f64::min);
+    limit - peak <= HIT_SHARE * (limit - trough)
+        && peak - trough >= KILL_SHARE * (peak - lowest())
+        && is_sudden(&rows.v, f)
+}
+
+fn is_sudden(v: &[f64], f: &Fall) -> bool {
+    let fall = v[f.peak] - v[f.trough];
+    // The peak may be a plateau: count from the last row near it to the first near the trough.
+    let left = (f.peak..=f.trough).rev().find(|&i| v[f.peak] - v[i] < 0.2 * fall).unwrap_or(f.peak);
+    let there = (left..=f.trough).find(|&i| v[i] - v[f.trough] < 0.2 * fall).unwrap_or(f.trough);
+    there - left <= SUDDEN_ROWS
+}
+
+/// The teeth, if the newest rows still go in teeth of similar size.
+fn teeth(rows: &Rows, turns: &[Turn], falls: &[Fall], start: usize) -> Option<Teeth> {
+    if falls.len() < MIN_TEETH {
+        return None;
+    }
+    let sizes: Vec<f64> = falls.iter().map(|f| rows.v[f.peak] - rows.v[f.trough]).collect();
+    let typical = stats::median(&sizes);
+    let similar = sizes.iter().filter(|s| **s > typical / 3.0 && **s < typical * 3.0).count();
+    if similar < MIN_TEETH || similar * 3 < sizes.len() * 2 {
+        return None;
+    }
+    let mut periods: Vec<f64> =
+        falls.windows(2).map(|w| rows.t[w[1].peak] - rows.t[w[0].peak]).collect();
+    let period = stats::median_mut(&mut periods);
+    let last = falls.last()?;
+    let since = -rows.t[last.peak];
+    // A rise far beyond the last teeth is no tooth any more.
+    let now = rows.v[rows.len() - 1];
+    if since > 3.0 * period || now > rows.v[last.peak] + 1.5 * typical {
+        return None;
+    }
+    let inside =
+        |peak: bool| turns.iter().filter(move |t| t.is_peak == peak && t.at > start).map(|t| t.at);
+    Some(Teeth { peaks: inside(true).collect(), floors: inside(false).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Series};
+
+    fn rows(v: &[f64], limit: f64) -> Rows {
+        let ts: Vec<i64> = (0..v.len() as i64).map(|i| i * 1_000_000).collect();
+        let as_of_us = ts[ts.len() - 1];
+        let limit = vec![limit; v.len()];
+        Rows::new(
+            &Series { ts_us: &ts, value: v, threshold: &limit },
+            &Options { as_of_us, ..Options::default() },
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn one_fall_is_a_restart_and_a_release() {
+        let v: Vec<f64> = (0..60).map(|i| f64::from(i % 40)).collect();
+        let s = segment(&rows(&v, 100.0));
+        assert_eq!((s.start, s.reason), (40, SegmentReason::Restart));
+        assert_eq!(s.released, [39.0]);
+        assert!(s.teeth.is_none());
+    }
+
+    #[test]
+    fn a_crash_loop_is_not_a_saw() {
+        let v: Vec<f64> = (0..95).map(|i| 5.0 * f64::from(i % 20)).collect();
+        let s = segment(&rows(&v, 96.0));
+        assert_eq!((s.start, s.reason), (80, SegmentReason::Restart));
+        assert!(s.released.is_empty());
+        assert!(s.teeth.is_none());
+        let s = segment(&rows(&v, 200.0));
+        assert_eq!(s.start, 0);
+        assert_eq!(s.teeth.unwrap().peaks, [19, 39, 59, 79]);
+    }
+
+    #[test]
+    fn limits() {
+        let mut r = rows(&[1.0, 2.0, 3.0, 4.0], 9.0);
+        assert_eq!(limit_change(&r, 0), None);
+        r.limit[0] = 5.0;
+        assert_eq!(limit_change(&r, 0), Some(1));
+        assert_eq!(limit_change(&r, 1), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! The families a forecast has to tell apart.
+
+use super::families::{accelerating, burst, course, leak, noise, saw, warmup};
+use crate::{CannotSay, ModelKind, SegmentReason};
+
+const SEEDS: std::ops::Range<u64> = 0..8;
+
+/// The alarm comes with at least a quarter of the life left, and holds.
+fn in_time(name: &str, c: &super::families::Course, born: usize, every: usize) {
+    let hit = c.hit().unwrap();
+    let life = hit - born;
+    let alarm = c.alarm(every);
+    assert!(
+        alarm.is_some_and(|at| hit - at >= life / 4),
+        "{name}: alarm {alarm:?}, hit {hit}, life {life}"
+    );
+    let dip =
+        c.steps(every).iter().filter(|s| alarm.is_some_and(|a| s.at > a) && s.p() < 0.5).count();
+    assert_eq!(dip, 0, "{name}: falls below again after the alarm");
+}
+
+#[test]
+fn linear_leaks_are_seen_in_time() {
+    for seed in SEEDS {
+        for sd in [0.002, 0.01, 0.02] {
+            in_time("120 s", &leak(seed, 0.1, 0, 120, sd), 0, 5);
+            in_time("after quiet", &leak(seed, 0.2, 60, 240, sd), 60, 10);
+            in_time("600 s", &leak(seed, 0.3, 30, 600, sd), 30, 10);
+        }
+    }
+}
+
+#[test]
+fn the_hit_of_a_linear_leak_lies_in_the_99_percent_interval() {
+    let (mut all, mut p80, mut p99) = (0, 0, 0);
+    for seed in 0..30 {
+        for sd in [0.002, 0.02] {
+            let c = leak(seed, 0.2, 30, 200, sd);
+            let hit = c.hit().unwrap();
+            for s in c.steps(10).iter().filter(|s| s.p() >= 0.5) {
+                let f = s.forecast.as_ref().unwrap();
+                // The hit happened between two rows.
+                let (low, high) = ((hit - 1 - s.at) as f64, (hit - s.at) as f64);
+                let holds =
+                    |i: crate::Interval| i.low_s <= high && i.high_s.is_none_or(|h| h >= low);
+                all += 1;
+                p80 += usize::from(holds(f.intervals.p80));
+                p99 += usize::from(holds(f.intervals.p99));
+            }
+        }
+    }
+    assert!(p99 * 100 >= all * 98, "{p99} of {all} within 99 %");
+    assert!(p80 * 100 >= all * 75, "{p80} of {all} within 80 %");
+}
+
+#[test]
+fn accelerating_leaks_are_seen_before_they_run_away() {
+    for seed in SEEDS {
+        for exponential in [false, true] {
+            let c = accelerating(seed, 0.1, 180, 0.003, exponential);
+            let (hit, alarm) = (c.hit().unwrap(), c.alarm(5));
+            assert!(
+                alarm.is_some_and(|at| hit - at >= 36),
+                "seed {seed}, {exponential}: {alarm:?}, hit {hit}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rising_floors_leak_and_the_peaks_hit() {
+    for seed in SEEDS {
+        for period in [8.0, 10.0, 13.3] {
+            let c = saw(seed, 600, 0.2, 0.002, 0.2, period);
+            in_time("saw", &c, 0, 10);
+            let hit = c.hit().unwrap();
+            let at = hit * 2 / 3;
+            let f = c.evaluate(at).unwrap();
+            assert_eq!(f.model, ModelKind::SawTooth);
+            let eta = f.eta_s.unwrap();
+            let truth = (hit - at) as f64;
+            assert!((eta - truth).abs() < 0.25 * truth, "eta {eta}, truth {truth}");
+        }
+    }
+}
+
+#[test]
+fn limits_that_change() {
+    for (seed, before, after) in [(1, 1.5, 1.0), (2, 0.8, 1.0)] {
+        let mut c = leak(seed, 0.1, 0, 300, 0.005);
+        for l in &mut c.limit[..120] {
+            *l = before;
+        }
+        let f = c.evaluate(200).unwrap();
+        assert_eq!(f.segment_reason, SegmentReason::LimitChange);
+        assert_eq!(f.segment_start_us, 120_000_000);
+        assert_eq!(f.threshold, after);
+        assert_eq!(f.samples, 201, "values before the change are still good");
+        assert!((f.eta_s.unwrap() - 100.0).abs() < 10.0, "{f:?}");
+        in_time("limit", &c, 0, 10);
+    }
+}
+
+#[test]
+fn what_is_no_leak_gives_no_alarm() {
+    for seed in SEEDS {
+        for sd in [0.002, 0.01, 0.02] {
+            for (plateau, k) in [(0.6, 20.0), (0.75, 40.0), (0.85, 30.0), (0.85, 90.0)] {
+                assert_eq!(
+                    warmup(seed, plateau, k, sd).alarm(5),
+                    None,
+                    "warm-up {seed} {plateau} {k} {sd}"
+                );
+            }
+            for (top, ramp) in [(0.6, 5.0), (0.7, 10.0), (0.65, 30.0)] {
+                let mut c = burst(seed, top, ramp, 60.0);
+                for (v, z) in c.value.iter_mut().zip(noise(seed + 50, 300)) {
+                    *v += sd * z;
+                }
+                assert_eq!(c.alarm(5), None, "burst {seed} {top} {ramp} {sd}");
+            }
+            for level in [0.3, 0.6, 0.85] {
+                assert_eq!(
+                    course(300, seed, sd, |_| level).alarm(10),
+                    None,
+                    "quiet {seed} {level} {sd}"
+                );
+            }
+        }
+        for period in [7.0, 10.0, 11.3, 20.0] {
+            assert_eq!(saw(seed, 300, 0.3, 0.0, 0.5, period).alarm(5), None, "saw {seed} {period}");
+        }
+        let wave = course(400, seed, 0.005, |t| 0.6 + 0.2 * (t / 12.0).sin());
+        assert_eq!(wave.alarm(10), None, "wave {seed}");
+    }
+}
+
+#[test]
+fn a_hit_is_a_hit() {
+    let mut c = leak(3, 0.1, 0, 100, 0.001);
+    let hit = c.hit().unwrap();
+    let f = c.evaluate(hit).unwrap();
+    assert_eq!((f.eta_s, f.probability), (Some(0.0), 1.0));
+    // After the kill a new life begins.
+    let again = leak(4, 0.1, 0, 100, 0.001);
+    c.value.extend(&again.value);
+    c.limit.extend(&again.limit);
+    assert_eq!(c.evaluate(hit + 3).unwrap_err().code(), "too_few_points");
+    let f = c.evaluate(hit + 41).unwrap();
+    assert_eq!(f.segment_reason, SegmentReason::Restart);
+    assert_eq!(f.segment_start_us, (hit as i64 + 1) * 1_000_000);
+    assert!((f.eta_s.unwrap() - 60.0).abs() < 6.0, "{f:?}");
+    assert_eq!(f.persistence.released, 0);
+}
+
+#[test]
+fn cannot_say() {
+    let ask = |ts: &[i64], v: &[f64], limit: f64, as_of_us| {
+        let limit = vec![limit; ts.len()];
+        let series = crate::Series { ts_us: ts, value: v, threshold: &limit };
+        crate::time_to_threshold(&series, &crate::Options { as_of_us, ..crate::Options::default() })
+    };
+    assert_eq!(ask(&[], &[], 1.0, 0), Err(CannotSay::NoData));
+    assert_eq!(ask(&[5], &[0.5], 1.0, 0), Err(CannotSay::NoData));
+    assert_eq!(ask(&[0, 1], &[0.1, 0.2], f64::NAN, 1), Err(CannotSay::NoThreshold));
+    assert_eq!(
+        ask(&[0, 1], &[0.1, 0.2], 1.0, 1),
+        Err(CannotSay::TooFewPoints { have: 2, need: 5 })
+    );
+    let stale = ask(&[0, 1_000_000], &[0.1, 0.2], 1.0, 60_000_000).unwrap_err();
+    assert_eq!(stale, CannotSay::Stale { age_s: 59.0, limit_s: 10.0 });
+    assert_eq!(stale.code(), "stale");
+    assert_eq!(stale.to_string(), "the newest point is 59 s old, at most 10 s are accepted");
+    let series = crate::Series { ts_us: &[0], value: &[], threshold: &[1.0] };
+    assert_eq!(
+        crate::time_to_threshold(&series, &crate::Options::default()).unwrap_err().code(),
+        "shape"
+    );
+    let series = crate::Series { ts_us: &[0], value: &[0.0], threshold: &[1.0] };
+    let options = crate::Options { horizon_s: f64::NAN, ..crate::Options::default() };
+    assert_eq!(crate::time_to_threshold(&series, &options).unwrap_err().code(), "horizon");
+}
+
+#[test]
+fn a_constant_series_is_flat() {
+    let f = course(60, 1, 0.0, |_| 0.5).evaluate(59).unwrap();
+    assert_eq!((f.eta_s, f.probability, f.model), (None, 0.0, ModelKind::Flat));
+    assert_eq!(f.intervals.p99.high_s, None);
+}

@@ -1,0 +1,99 @@
+//! What all sessions of an engine are made from.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use datafusion::{
+    catalog::{
+        CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+        MemorySchemaProvider, SchemaProvider, TableFunction,
+    },
+    execution::{SessionState, SessionStateBuilder},
+};
+use tapio_sql::PatternCatalog;
+use tapio_store::TableLog;
+
+use super::{Function, Kind};
+use crate::{
+    error::Names,
+    table::{Shared, TapioTable},
+};
+
+pub(crate) const CATALOG: &str = "tapio";
+pub(crate) const SCHEMA: &str = "public";
+
+/// Tables, patterns and functions; sessions differ only in the time they look at.
+#[derive(Debug)]
+pub(crate) struct Home {
+    /// Functions, settings and limits.
+    pub(crate) base: SessionState,
+    pub(crate) logs: Vec<TableLog>,
+    pub(crate) shared: Shared,
+    pub(crate) patterns: PatternCatalog,
+    pub(crate) me: Weak<Home>,
+}
+
+impl Home {
+    /// A session whose tables hold what was known at `tables` (all, if `None`) and whose relations speak about `as_of`
+    /// unless their call says otherwise; both in µs.
+    pub(crate) fn state(&self, tables: Option<i64>, as_of: i64) -> SessionState {
+        let schema = MemorySchemaProvider::new();
+        for log in &self.logs {
+            let table = TapioTable::new(log.clone(), self.shared.clone(), tables);
+            // Cannot fail: the names differ.
+            let _ = schema.register_table(log.def().name.clone(), Arc::new(table));
+        }
+        let catalog = MemoryCatalogProvider::new();
+        let _ = catalog.register_schema(SCHEMA, Arc::new(schema));
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
+        SessionStateBuilder::new_from_existing(self.base.clone())
+            .with_catalog_list(Arc::new(catalogs))
+            .with_table_functions(self.table_functions(as_of))
+            .build()
+    }
+
+    fn table_functions(&self, as_of: i64) -> HashMap<String, Arc<TableFunction>> {
+        let mut functions = self.base.table_functions().clone();
+        let mut add = |name: &str, parameters: &[tapio_sql::Parameter], kind: Kind| {
+            let function = Function {
+                name: name.to_owned(),
+                parameters: parameters.to_vec(),
+                kind,
+                home: self.me.clone(),
+                as_of,
+            };
+            let function = TableFunction::new(name.to_owned(), Arc::new(function));
+            functions.insert(name.to_owned(), Arc::new(function));
+        };
+        add("tapio_findings", &[], Kind::Findings);
+        add("tapio_patterns", &[], Kind::Patterns);
+        add("tapio_degraded", &[], Kind::Degraded);
+        for r in tapio_sql::relations() {
+            add(&r.name, &r.parameters, Kind::Relation { sql: r.sql.clone() });
+        }
+        for p in self.patterns.iter() {
+            add(&p.name, &p.parameters, Kind::Pattern { sql: p.sql.clone() });
+        }
+        functions
+    }
+
+    /// What a user may have meant.
+    pub(crate) fn names(&self) -> Names {
+        let mut functions: Vec<String> = self
+            .base
+            .scalar_functions()
+            .keys()
+            .chain(self.base.aggregate_functions().keys())
+            .chain(self.base.window_functions().keys())
+            .cloned()
+            .collect();
+        functions.sort();
+        let mut table_functions: Vec<String> = self.table_functions(0).into_keys().collect();
+        table_functions.sort();
+        let tables = self.logs.iter().map(|l| l.def().name.clone()).collect();
+        Names { tables, table_functions, functions }
+    }
+}

@@ -1,0 +1,249 @@
+//! One table as SQL sees it: files of the log plus hot rows, as of a time.
+
+mod filter;
+mod guard;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{AsArray, BooleanArray, RecordBatch},
+    compute::{filter_record_batch, kernels::cmp::lt_eq, max},
+    datatypes::{SchemaRef, TimestampMicrosecondType},
+};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::{DFSchema, DataFusionError, Result, ScalarValue, stats::Precision},
+    common::{Statistics, not_impl_err},
+    config::TableParquetOptions,
+    datasource::{
+        listing::PartitionedFile,
+        memory::MemorySourceConfig,
+        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+        source::DataSourceExec,
+    },
+    execution::object_store::ObjectStoreUrl,
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType, dml::InsertOp},
+    physical_plan::{ExecutionPlan, empty::EmptyExec, union::UnionExec},
+    prelude::{col, lit},
+};
+use tapio_store::{DataFile, HotSource, Snapshot, TableLog};
+
+use crate::degraded::Degraded;
+use filter::{bounds, may_match};
+use guard::GuardedSource;
+pub(crate) use reader::Footers;
+use reader::CheckedReaders;
+
+/// What all tables of an engine share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) hot: Arc<dyn HotSource>,
+    pub(crate) footers: Arc<Footers>,
+    pub(crate) degraded: Arc<Degraded>,
+    pub(crate) store_url: ObjectStoreUrl,
+}
+
+/// A table: the files that the log names and the hot rows that are not in them yet.
+#[derive(Debug)]
+pub(crate) struct TapioTable {
+    log: TableLog,
+    shared: Shared,
+    /// Only rows with `ts` and `observed_at` at or before this time (µs) exist (T7).
+    as_of: Option<i64>,
+}
+
+impl TapioTable {
+    pub(crate) fn new(log: TableLog, shared: Shared, as_of: Option<i64>) -> Self {
+        Self { log, shared, as_of }
+    }
+
+    /// Files that can hold rows passing `filters`.
+    fn select<'a>(&self, snapshot: &'a Snapshot, filters: &[Expr]) -> Vec<&'a DataFile> {
+        let mut bounds = bounds(filters);
+        if let Some(t) = self.as_of {
+            for column in ["ts", "observed_at"] {
+                let b = bounds.entry(column.into()).or_insert((i64::MIN, i64::MAX));
+                b.1 = b.1.min(t);
+            }
+        }
+        snapshot.files.values().filter(|f| may_match(f, &bounds)).collect()
+    }
+
+    fn scan_files(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        files: &[&DataFile],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.schema();
+        let mut options = TableParquetOptions::default();
+        options.global = state.config_options().execution.parquet.clone();
+        let readers = CheckedReaders::new(
+            self.log.store().objects().clone(),
+            self.log.def().clone(),
+            self.shared.footers.clone(),
+        );
+        let mut source = ParquetSource::new(schema.clone())
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(readers))
+            .with_pushdown_filters(true);
+        if let Some(t) = self.as_of
+            && files.iter().any(|f| after(f, t))
+        {
+            let t = lit(ScalarValue::TimestampMicrosecond(Some(t), Some("UTC".into())));
+            let known = col("ts").lt_eq(t.clone()).and(col("observed_at").lt_eq(t));
+            let df_schema = DFSchema::try_from(schema.clone())?;
+            source = source.with_predicate(state.create_physical_expr(known, &df_schema)?);
+        }
+        let source = GuardedSource::new(Arc::new(source), self.shared.degraded.clone());
+        let rows = files.iter().map(|f| f.rows).sum::<Option<u64>>();
+        let mut statistics = Statistics::new_unknown(&schema);
+        if let Some(rows) = rows {
+            // Never exact: rows may be later than as_of, a file may be damaged.
+            statistics.num_rows = Precision::Inexact(rows as usize);
+        }
+        let groups = FileGroup::new(
+            files
+                .iter()
+                .map(|f| {
+                    let mut file = PartitionedFile::new("", f.size);
+                    file.object_meta.location = self.log.object_path(&f.path);
+                    file
+                })
+                .collect(),
+        )
+        .split_files(state.config().target_partitions());
+        let config =
+            FileScanConfigBuilder::new(self.shared.store_url.clone(), Arc::new(source))
+                .with_file_groups(groups)
+                .with_statistics(statistics)
+                .with_projection_indices(projection.cloned())?
+                .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// Whether the file may hold rows later than `t`.
+fn after(file: &DataFile, t: i64) -> bool {
+    let beyond = |column| file.ranges.get(column).is_none_or(|r| r.max > t);
+    beyond("ts") || beyond("observed_at")
+}
+
+/// The rows of a hot batch that had happened and arrived by `t`.
+fn known_by(batch: &RecordBatch, t: i64) -> Result<RecordBatch> {
+    let mut keep: Option<BooleanArray> = None;
+    for column in ["ts", "observed_at"] {
+        let Some(times) = batch.column_by_name(column) else { continue };
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        if max(times).is_none_or(|latest| latest <= t) {
+            continue;
+        }
+        let limit = ScalarValue::TimestampMicrosecond(Some(t), Some("UTC".into())).to_scalar()?;
+        let ok = lt_eq(times, &limit)?;
+        keep = Some(match keep {
+            Some(k) => arrow::compute::and(&k, &ok)?,
+            None => ok,
+        });
+    }
+    Ok(match keep {
+        Some(k) => filter_record_batch(batch, &k)?,
+        None => batch.clone(),
+    })
+}
+
+#[async_trait]
+impl TableProvider for TapioTable {
+    fn schema(&self) -> SchemaRef {
+        self.log.def().schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        // Inexact: files are left out by them here; rows are filtered by what the physical plan pushes down.
+        Ok(filters
+            .iter()
+            .map(|f| match bounds(&[(*f).clone()]).is_empty() {
+                true => TableProviderFilterPushDown::Unsupported,
+                false => TableProviderFilterPushDown::Inexact,
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        // The hot rows before the snapshot: what is flushed in between is then in both and dropped here (T3).
+        let hot = self.shared.hot.hot(&self.log.def().name);
+        let snapshot =
+            self.log.snapshot().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let stored = snapshot.txn.get(&hot.writer).copied();
+        let mut batches = Vec::new();
+        for h in hot.batches {
+            if stored.is_some_and(|s| h.last_seq <= s) {
+                continue;
+            }
+            let batch = match self.as_of {
+                Some(t) => known_by(&h.batch, t)?,
+                None => h.batch,
+            };
+            if batch.num_rows() > 0 {
+                batches.push(batch);
+            }
+        }
+        let files = self.select(&snapshot, filters);
+        tracing::debug!(
+            table = self.log.def().name,
+            files = files.len(),
+            of = snapshot.files.len(),
+            hot = batches.len(),
+            "scan"
+        );
+        let mut inputs = Vec::new();
+        if !files.is_empty() {
+            inputs.push(self.scan_files(state, projection, &files)?);
+        }
+        if !batches.is_empty() {
+            let plan: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(
+                &[batches],
+                self.schema(),
+                projection.cloned(),
+            )?;
+            inputs.push(plan);
+        }
+        match inputs.len() {
+            0 => {
+                let schema = self.schema();
+                let schema = match projection {
+                    Some(p) => Arc::new(schema.project(p)?),
+                    None => schema,
+                };
+                Ok(Arc::new(EmptyExec::new(schema)))
+            }
+            1 => Ok(inputs.swap_remove(0)),
+            _ => UnionExec::try_new(inputs),
+        }
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        _input: Arc<dyn ExecutionPlan>,
+        _op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        not_impl_err!("SQL in Tapio is read-only")
+    }
+}

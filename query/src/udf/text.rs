@@ -1,0 +1,183 @@
+//! Small functions for titles, ids and paths.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder},
+    datatypes::{DataType, Field, Float64Type},
+};
+use datafusion::{
+    common::Result,
+    logical_expr::{
+        ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature,
+        Volatility, scalar_doc_sections::DOC_SECTION_OTHER,
+    },
+};
+
+macro_rules! scalar_udf {
+    ($(#[$doc:meta])* $type:ident, $name:literal, $signature:expr, $returns:expr, $eval:expr, $syntax:literal, $text:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, PartialEq, Eq, Hash)]
+        pub(super) struct $type {
+            signature: Signature,
+            documentation: Documentation,
+        }
+
+        impl $type {
+            pub(super) fn new() -> Self {
+                Self {
+                    signature: Signature::new($signature, Volatility::Immutable),
+                    documentation: Documentation::builder(DOC_SECTION_OTHER, $text, $syntax).build(),
+                }
+            }
+        }
+
+        impl ScalarUDFImpl for $type {
+            fn name(&self) -> &str {
+                $name
+            }
+
+            fn signature(&self) -> &Signature {
+                &self.signature
+            }
+
+            fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+                Ok($returns)
+            }
+
+            fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+                let columns = ColumnarValue::values_to_arrays(&args.args)?;
+                let eval: fn(&[ArrayRef]) -> ArrayRef = $eval;
+                Ok(ColumnarValue::Array(eval(&columns)))
+            }
+
+            fn documentation(&self) -> Option<&Documentation> {
+                Some(&self.documentation)
+            }
+        }
+    };
+}
+
+scalar_udf!(
+    /// `tapio_format_bytes(x)`.
+    FormatBytes,
+    "tapio_format_bytes",
+    TypeSignature::Exact(vec![DataType::Float64]),
+    DataType::Utf8,
+    |c| Arc::new(c[0].as_primitive::<Float64Type>().iter().map(|v| v.map(bytes)).collect::<StringArray>()),
+    "tapio_format_bytes(x)",
+    "Bytes for a human, decimal prefixes: 2.4 MB. NULL for NULL. Example: tapio_format_bytes(2400000) || '/s'"
+);
+scalar_udf!(
+    /// `tapio_format_duration(s)`.
+    FormatDuration,
+    "tapio_format_duration",
+    TypeSignature::Exact(vec![DataType::Float64]),
+    DataType::Utf8,
+    |c| Arc::new(c[0].as_primitive::<Float64Type>().iter().map(|v| v.map(duration)).collect::<StringArray>()),
+    "tapio_format_duration(seconds)",
+    "Seconds for a human: 42 s, 1.5 minutes, 3.2 hours, 2.0 days. NULL for NULL. Example: 'in ' || tapio_format_duration(90)"
+);
+scalar_udf!(
+    /// `tapio_derived_id(part, …)`.
+    DerivedId,
+    "tapio_derived_id",
+    TypeSignature::Variadic(vec![DataType::Utf8]),
+    DataType::Utf8,
+    |c| {
+        let columns: Vec<&StringArray> = c.iter().map(|c| c.as_string::<i32>()).collect();
+        let rows = columns.first().map_or(0, |c| c.len());
+        Arc::new((0..rows).map(|i| {
+            let parts: Option<Vec<&str>> =
+                columns.iter().map(|c| c.is_valid(i).then(|| c.value(i))).collect();
+            parts.map(|p| tapio_sql::derived_id(&p))
+        }).collect::<StringArray>())
+    },
+    "tapio_derived_id(part, ...)",
+    "UUIDv8 over the parts: the id of a derived row, the same for the same parts. NULL if a part is NULL. \
+     Example: tapio_derived_id('memory_leak_oom', CAST(series_id AS VARCHAR), '1795392000000000')"
+);
+scalar_udf!(
+    /// `tapio_ancestors(path)`.
+    Ancestors,
+    "tapio_ancestors",
+    TypeSignature::Exact(vec![DataType::Utf8]),
+    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+    |c| {
+        let mut list = ListBuilder::new(StringBuilder::new());
+        for path in c[0].as_string::<i32>() {
+            let Some(path) = path else {
+                list.append_null();
+                continue;
+            };
+            ancestors(path, |p| list.values().append_value(p));
+            list.append(true);
+        }
+        Arc::new(list.finish())
+    },
+    "tapio_ancestors(path)",
+    "The cgroup path itself and all paths above it, up to '/'. NULL for NULL. \
+     Example: tapio_ancestors('/a/b') = ['/a/b', '/a', '/']"
+);
+
+fn ancestors(path: &str, mut each: impl FnMut(&str)) {
+    let mut rest = path.trim_end_matches('/');
+    while let Some(cut) = rest.rfind('/') {
+        each(rest);
+        rest = &rest[..cut];
+    }
+    each("/");
+}
+
+pub(super) fn bytes(x: f64) -> String {
+    let (mut v, mut unit) = (x, "B");
+    for next in ["kB", "MB", "GB", "TB", "PB"] {
+        if v.abs() < 999.5 {
+            break;
+        }
+        v /= 1000.0;
+        unit = next;
+    }
+    match unit {
+        "B" => format!("{v:.0} {unit}"),
+        _ if v.abs() < 99.95 => format!("{v:.1} {unit}"),
+        _ => format!("{v:.0} {unit}"),
+    }
+}
+
+pub(super) fn duration(s: f64) -> String {
+    match s.abs() {
+        a if a < 9.95 && a != a.round() => format!("{s:.1} s"),
+        a if a < 89.5 => format!("{s:.0} s"),
+        a if a < 5_400.0 => format!("{:.1} minutes", s / 60.0),
+        a if a < 172_800.0 => format!("{:.1} hours", s / 3_600.0),
+        _ => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_written_for_humans() {
+        for (x, s) in [(0.0, "0 B"), (999.0, "999 B"), (2.4e6, "2.4 MB"), (-1.5e9, "-1.5 GB"), (512e6, "512 MB"), (999_999.0, "1.0 MB")] {
+            assert_eq!(bytes(x), s);
+        }
+        for (x, s) in [(0.0, "0 s"), (4.2, "4.2 s"), (42.0, "42 s"), (90.0, "1.5 minutes"), (7200.0, "2.0 hours"), (1e6, "11.6 days")] {
+            assert_eq!(duration(x), s);
+        }
+    }
+
+    #[test]
+    fn ancestors_end_at_the_root() {
+        let of = |p| {
+            let mut v = Vec::new();
+            ancestors(p, |a| v.push(a.to_owned()));
+            v
+        };
+        assert_eq!(of("/a/b"), ["/a/b", "/a", "/"]);
+        assert_eq!(of("/"), ["/"]);
+        assert_eq!(of(""), ["/"]);
+    }
+}

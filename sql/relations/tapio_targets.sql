@@ -1,0 +1,53 @@
+-- name: tapio_targets
+-- title: The subjects that a target names
+-- param: target text = '' -- pid:N, a cgroup path, ns/kind/name, kind/name, ns/name or a bare name; '' is everything
+--
+-- Only matches of the best kind are returned (match_rank says which), and of several lives of one workload the newest.
+-- last_seen looks back one hour; it is NULL for what was last seen before.
+WITH labels AS (
+  SELECT series_id, workload_id, min(ts) AS first_seen,
+    CAST(max(kind) AS VARCHAR) AS subject_kind, CAST(max(name) AS VARCHAR) AS name,
+    CAST(max(node) AS VARCHAR) AS node, CAST(max(namespace) AS VARCHAR) AS namespace,
+    CAST(max(workload) AS VARCHAR) AS workload, CAST(max(pod) AS VARCHAR) AS pod,
+    CAST(max(container) AS VARCHAR) AS container, CAST(max(unit) AS VARCHAR) AS unit,
+    CAST(max(cgroup) AS VARCHAR) AS cgroup, max(pid) AS pid
+  FROM series
+  GROUP BY series_id, workload_id
+), ranked AS (
+  SELECT *, CASE
+      WHEN coalesce($target, '') = '' THEN 0
+      WHEN $target LIKE 'pid:%' THEN
+        CASE WHEN pid IS NOT NULL AND subject_kind = 'process' AND 'pid:' || CAST(pid AS VARCHAR) = $target THEN 1 END
+      WHEN subject_kind <> 'process' AND cgroup <> '/' AND cgroup = '/' || trim(BOTH '/' FROM $target) THEN 2
+      WHEN subject_kind <> 'process' AND cgroup = '/' AND $target = '/' THEN 2
+      WHEN subject_kind <> 'process' AND namespace || '/' || workload = $target THEN 3
+      WHEN subject_kind <> 'process' AND workload = $target THEN 4
+      WHEN subject_kind <> 'process' AND (namespace || '/' || pod = $target
+        OR namespace || '/' || split_part(workload, '/', 2) = $target) THEN 5
+      WHEN subject_kind <> 'process' AND split_part(workload, '/', 2) = $target THEN 6
+      WHEN subject_kind <> 'process' AND pod = $target THEN 7
+      WHEN subject_kind = 'unit' AND (unit = $target OR unit = $target || '.service') THEN 8
+      WHEN subject_kind IN ('cgroup', 'container', 'unit', 'pod') AND (name = $target
+        OR substr(cgroup, length(cgroup) - length($target)) = '/' || $target) THEN 9
+      WHEN subject_kind = 'node' AND (node = $target OR name = $target) THEN 10
+    END AS match_rank
+  FROM labels
+), best AS (
+  SELECT min(match_rank) AS match_rank FROM ranked
+), seen AS (
+  SELECT series_id, max(ts) AS last_seen, (max(ts) - min(ts)) / greatest(count(*) - 1, 1) AS cadence
+  FROM resources
+  WHERE ts > $as_of - INTERVAL '1 hour'
+  GROUP BY series_id
+), lives AS (
+  SELECT r.*, s.last_seen,
+    coalesce(s.last_seen >= $as_of - greatest(INTERVAL '30 seconds', 3 * s.cadence), false) AS active,
+    row_number() OVER (PARTITION BY r.workload_id
+      ORDER BY coalesce(s.last_seen, r.first_seen) DESC, r.first_seen DESC, r.series_id) AS life
+  FROM ranked r JOIN best USING (match_rank) LEFT JOIN seen s ON s.series_id = r.series_id
+)
+SELECT series_id, workload_id, subject_kind, namespace, name, container, node, cgroup, unit, pid, workload, first_seen,
+  last_seen, active, CAST(match_rank AS BIGINT) AS match_rank
+FROM lives
+WHERE life = 1
+ORDER BY node, cgroup, subject_kind, name, pid, series_id
