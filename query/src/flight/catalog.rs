@@ -8,14 +8,23 @@ use arrow_flight::sql::metadata::{
 };
 use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables, SqlInfo};
 use datafusion::catalog::CatalogProvider;
+use datafusion::logical_expr::TableType;
 use datafusion::prelude::SessionContext;
 use tonic::Status;
 
 use super::SERVER_NAME;
 use super::wire::{advertised, internal};
 
-/// The kinds of table that `CommandGetTables` may name.
+/// The kinds of table that `CommandGetTables` may name, as `information_schema` calls them.
 pub(super) const TABLE_TYPES: [&str; 3] = ["BASE TABLE", "LOCAL TEMPORARY", "VIEW"];
+
+fn type_name(table_type: TableType) -> &'static str {
+    match table_type {
+        TableType::Base => "BASE TABLE",
+        TableType::Temporary => "LOCAL TEMPORARY",
+        TableType::View => "VIEW",
+    }
+}
 
 /// Who we are and what we can do.
 pub(super) fn sql_info() -> Result<SqlInfoData, Status> {
@@ -87,7 +96,7 @@ pub(super) async fn tables(
                             &catalog_name,
                             &schema_name,
                             &table_name,
-                            table.table_type().to_string(),
+                            type_name(table.table_type()),
                             &advertised(&table.schema()),
                         )
                         .map_err(internal)?,

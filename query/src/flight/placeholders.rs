@@ -65,6 +65,6 @@ mod tests {
         assert_eq!(read("select $1, ?"), None);
         assert!(numbered("select ?; select ?", &ConfigOptions::default()).is_err());
         assert!(numbered("select ? frm", &ConfigOptions::default()).is_ok());
-        assert!(numbered("select ? where where", &ConfigOptions::default()).is_err());
+        assert!(numbered("select ? from )", &ConfigOptions::default()).is_err());
     }
 }

@@ -49,6 +49,7 @@ impl SqlProblem {
         let mut problem = Self::from_text(message);
         if let Some(diagnostic) = error.diagnostic() {
             if let (None, Some(span)) = (problem.line, diagnostic.span) {
+                problem.message.truncate(problem.message.trim_end_matches('.').len());
                 problem.line = Some(span.start.line);
                 problem.column = Some(span.start.column);
             }

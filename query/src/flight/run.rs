@@ -193,7 +193,15 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 pub(super) fn only_queries(plan: &LogicalPlan) -> Result<(), Status> {
     let options =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    options.verify_plan(plan).map_err(|_| refused(plan.display()))
+    options.verify_plan(plan).map_err(|_| {
+        refused(match plan {
+            LogicalPlan::Ddl(ddl) => ddl.name(),
+            LogicalPlan::Dml(dml) => dml.op.name(),
+            LogicalPlan::Copy(_) => "COPY",
+            LogicalPlan::Statement(statement) => statement.name(),
+            _ => "a statement that contains a change",
+        })
+    })
 }
 
 /// The answer to statements that are no queries.

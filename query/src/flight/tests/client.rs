@@ -59,7 +59,7 @@ async fn mistakes_keep_their_place() {
     let client = server.client().await;
     let cases = [
         ("selct 1", (1, 1), "SQL statement", None),
-        ("select 1\nfrom numbers\nwhere where", (3, 7), "Expected", None),
+        ("select 1\nfrom numbers\nlimit )", (3, 7), "Expected", None),
         ("select n,\n  nmae from numbers", (2, 3), "nmae", Some("name")),
         ("select * from numbrs", (1, 15), "numbrs", Some("did you mean numbers?")),
         ("select abss(n) from numbers", (1, 8), "abss", Some("abs")),
@@ -74,8 +74,13 @@ async fn mistakes_keep_their_place() {
         }
         assert!(error.to_string().contains(&format!("Line: {}, Column: {}", place.0, place.1)));
     }
-    for sql in ["", "select 1; select 2", "select 1/0", "select cast(name as bigint) from numbers"]
-    {
+    for sql in [
+        "",
+        "select 1; select 2",
+        "select 1/0",
+        "begin",
+        "select cast(name as bigint) from numbers",
+    ] {
         let error = client.query(sql).await.unwrap_err();
         assert!(matches!(error, ClientError::Sql(_)), "{sql}: {error:?}");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow_flight::FlightInfo;
 use arrow_flight::sql::client::FlightSqlServiceClient;
@@ -149,7 +149,15 @@ async fn metadata_is_listed() {
     };
     let info = client.get_tables(query).await.unwrap();
     let (_, batches) = fetch(&mut client, info).await;
-    assert_eq!(texts(&batches, "table_name"), ["endless", "kinds", "numbers"]);
+    assert_eq!(texts(&batches, "table_name"), ["kinds", "numbers"]);
+    let all = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
+    let info = client.get_tables(all).await.unwrap();
+    let (_, batches) = fetch(&mut client, info).await;
+    let names = texts(&batches, "table_name");
+    assert!(names.contains(&"endless".to_owned()), "{names:?}");
+    let elsewhere = CommandGetTables { catalog: Some("no".into()), ..Default::default() };
+    let info = client.get_tables(elsewhere).await.unwrap();
+    assert!(texts(&fetch(&mut client, info).await.1, "table_name").is_empty());
 
     let info = client.get_table_types().await.unwrap();
     assert!(!fetch(&mut client, info).await.1.is_empty());
@@ -183,7 +191,6 @@ async fn changes_are_refused() {
         "copy numbers to '/tmp/never.csv'",
         "create external table e stored as csv location '/etc/passwd'",
         "set datafusion.execution.batch_size = 1",
-        "begin",
     ] {
         let error = client.execute(sql.into(), None).await.unwrap_err().to_string();
         assert!(error.contains("only queries"), "{sql}: {error}");
