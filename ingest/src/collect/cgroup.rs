@@ -145,10 +145,14 @@ impl Cgroup {
                 parse::keyed(b, keys)
             }
             Some(Read::Bytes(b)) => {
-                let keys = ["total_cache", "total_rss", "total_swap"];
-                let more = ["total_inactive_file", "total_active_file"];
-                let [cache, rss, swapped] = parse::keyed(b, keys);
-                let [inactive, active] = parse::keyed(b, more);
+                let keys = [
+                    "total_cache",
+                    "total_rss",
+                    "total_swap",
+                    "total_inactive_file",
+                    "total_active_file",
+                ];
+                let [cache, rss, swapped, inactive, active] = parse::keyed(b, keys);
                 r.swap_used = swapped;
                 // v1 does not tell slab in memory.stat.
                 [rss, cache, inactive, active, Some(0)]

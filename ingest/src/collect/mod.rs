@@ -11,6 +11,8 @@ mod mounts;
 mod node;
 mod parse;
 mod process;
+#[cfg(test)]
+mod real_machine;
 mod runner;
 mod sample;
 #[cfg(test)]

@@ -1,0 +1,162 @@
+//! What collecting and storing cost on this machine: `cargo run -p tapio-ingest --example cost -- [CGROUPS] [TICKS]`.
+//!
+//! As root with a v1 memory controller it makes CGROUPS (default 200) cgroups in every controller, each with a process,
+//! ticks once a second and prints the CPU time of a tick; then it times appends to the acknowledgement on the disk under
+//! the current directory, one at a time and sixteen at once.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tapio_ingest::{Clock, Collector, CollectorOptions, Ingest, IngestOptions, SystemClock};
+use tapio_store::{RowSink, Store};
+
+struct Cgroups {
+    dirs: Vec<PathBuf>,
+    children: Vec<Child>,
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for c in &mut self.children {
+            let _ = c.kill();
+            let _ = c.wait();
+        }
+        for d in self.dirs.iter().rev() {
+            let _ = std::fs::remove_dir(d);
+        }
+    }
+}
+
+fn make(n: usize) -> Cgroups {
+    let mut made = Cgroups { dirs: Vec::new(), children: Vec::new() };
+    let controllers = ["memory", "cpu", "cpuacct", "pids", "blkio", "unified"];
+    let roots: Vec<PathBuf> = controllers
+        .iter()
+        .map(|c| PathBuf::from(format!("/sys/fs/cgroup/{c}")))
+        .filter(|p| p.is_dir())
+        .map(|p| p.join(format!("tapio-cost-{}", std::process::id())))
+        .collect();
+    for r in &roots {
+        std::fs::create_dir(r).unwrap();
+        made.dirs.push(r.clone());
+    }
+    for i in 0..n {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        for r in &roots {
+            let d = r.join(format!("c{i}"));
+            std::fs::create_dir(&d).unwrap();
+            std::fs::write(d.join("cgroup.procs"), child.id().to_string()).unwrap();
+            made.dirs.push(d);
+        }
+        made.children.push(child);
+    }
+    made
+}
+
+/// User and system CPU time of this process, µs.
+fn cpu() -> (i64, i64) {
+    // SAFETY: `u` is a valid place for one rusage.
+    let u = unsafe {
+        let mut u: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut u);
+        u
+    };
+    let us = |t: libc::timeval| t.tv_sec * 1_000_000 + t.tv_usec;
+    (us(u.ru_utime), us(u.ru_stime))
+}
+
+#[tokio::main]
+async fn main() {
+    let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>().unwrap());
+    let (cgroups, ticks) = (args.next().unwrap_or(200), args.next().unwrap_or(20));
+    let made = make(cgroups);
+    let mut collector = Collector::new(CollectorOptions::default()).unwrap();
+    let first = cpu();
+    collector.tick(SystemClock.now_us());
+    let after_first = cpu();
+    println!(
+        "first tick (opening the files of {} cgroups): {} us CPU",
+        collector.cgroups(),
+        after_first.0 + after_first.1 - first.0 - first.1
+    );
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let store = Store::open(dir.path().join("store").to_str().unwrap(), true).unwrap();
+    let ingest = Ingest::open(IngestOptions::new(store, dir.path().join("wal"))).await.unwrap();
+    let (mut reading, mut storing, mut acks) = ((0, 0), 0, Vec::new());
+    let mut last = None;
+    for _ in 0..ticks {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = cpu();
+        let tick = collector.tick(SystemClock.now_us());
+        let read = cpu();
+        let start = Instant::now();
+        ingest.append_tick(tick.batches.clone(), tick.through_us).await.unwrap();
+        acks.push(start.elapsed());
+        let done = cpu();
+        reading = (reading.0 + read.0 - before.0, reading.1 + read.1 - before.1);
+        storing += done.0 + done.1 - read.0 - read.1;
+        last = Some(tick);
+    }
+    let n = ticks as i64;
+    println!(
+        "a tick: {} us CPU reading ({} user, {} system), {} us CPU storing; {:.2} % of a core at 1 Hz",
+        (reading.0 + reading.1) / n,
+        reading.0 / n,
+        reading.1 / n,
+        storing / n,
+        (reading.0 + reading.1) as f64 / n as f64 / 1e4
+    );
+    print_times("append of a tick to its acknowledgement", &mut acks);
+    drop(made);
+
+    let batches = Arc::new(last.unwrap().batches);
+    let mut alone = Vec::new();
+    for _ in 0..200 {
+        let start = Instant::now();
+        ingest.append(batches.to_vec()).await.unwrap();
+        alone.push(start.elapsed());
+    }
+    print_times("the same, without pause", &mut alone);
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (ingest, batches) = (ingest.clone(), batches.clone());
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                for _ in 0..25 {
+                    let start = Instant::now();
+                    ingest.append(batches.to_vec()).await.unwrap();
+                    times.push(start.elapsed());
+                }
+                times
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    let mut crowd = Vec::new();
+    for t in tasks {
+        crowd.extend(t.await.unwrap());
+    }
+    println!(
+        "sixteen writers: {:.0} appends/s",
+        crowd.len() as f64 / start.elapsed().as_secs_f64()
+    );
+    print_times("sixteen writers, append to acknowledgement", &mut crowd);
+    let start = Instant::now();
+    let report = ingest.shutdown().await.unwrap();
+    println!("flush of {} rows: {:?}", report.rows, start.elapsed());
+}
+
+fn print_times(what: &str, times: &mut [Duration]) {
+    times.sort();
+    println!(
+        "{what}: median {:?}, p99 {:?}, longest {:?}",
+        times[times.len() / 2],
+        times[times.len() * 99 / 100],
+        times[times.len() - 1]
+    );
+}
