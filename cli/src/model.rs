@@ -328,6 +328,9 @@ pub fn why_report(batches: &[RecordBatch]) -> WhyReport {
             _ => report.remark = report.remark.take().or(entry.detail).or(label(row, "title")),
         }
     }
+    if report.verdict == "cause_found" {
+        report.remark = None;
+    }
     for section in [&mut report.causes, &mut report.chain, &mut report.recommendations] {
         section.sort_by_key(|e| e.rank);
     }
