@@ -68,8 +68,8 @@ impl Subject {
         match (&self.pid, &self.cgroup, &self.namespace) {
             (Some(pid), _, _) => format!("pid:{pid}"),
             (None, Some(cgroup), _) => cgroup.clone(),
-            (None, None, Some(ns)) => format!("{ns}/{}/{}", self.kind, self.name),
-            _ => format!("{}/{}", self.kind, self.name),
+            (None, None, Some(ns)) => format!("{ns}/{}", self.name),
+            _ => self.name.clone(),
         }
     }
 }
