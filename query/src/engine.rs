@@ -129,7 +129,7 @@ impl Engine {
     fn check_patterns(&self) -> Result<(), QueryError> {
         let state = self.home.state(Some(0), 0);
         for p in self.home.patterns.iter() {
-            let sql = format!("SELECT * FROM \"{}\"()", p.name);
+            let sql = format!("SELECT * FROM {}()", p.name);
             let plan = futures::FutureExt::now_or_never(state.create_logical_plan(&sql));
             if let Some(Err(e)) = plan {
                 return Err(QueryError::of(&e, &sql, &self.home.names()));

@@ -27,8 +27,7 @@ impl Engine {
         pattern: &str,
         as_of: i64,
     ) -> Result<Vec<RecordBatch>, QueryError> {
-        let name = pattern.replace('"', "\"\"");
-        let sql = format!("SELECT * FROM \"{name}\"() ORDER BY series_id, window_start, severity");
+        let sql = format!("SELECT * FROM {pattern}() ORDER BY series_id, window_start, severity");
         Ok(self.sql(&sql, Some(as_of)).await?.1)
     }
 }

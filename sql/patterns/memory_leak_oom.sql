@@ -13,9 +13,7 @@
 -- What counts is limit - headroom: it reaches the limit when this cgroup or one above it does, whichever comes first.
 -- A cheap screen (exact least squares over the window and over its last minute) decides who gets the full forecast over
 -- the whole window; for all others the last two minutes are enough to say that nothing is coming.
-WITH bounds AS (
-  SELECT $as_of - $lookback_seconds * INTERVAL '1 second' AS since
-), subject AS (
+WITH subject AS (
   SELECT series_id, CAST(max(node) AS VARCHAR) AS node, CAST(max(cgroup) AS VARCHAR) AS cgroup
   FROM series
   WHERE kind IN ('cgroup', 'unit', 'pod', 'container', 'node')
@@ -27,14 +25,14 @@ WITH bounds AS (
       FILTER (WHERE ts > $as_of - INTERVAL '1 minute') AS recent_trend,
     max(ts) AS last_ts
   FROM resources
-  WHERE ts > $as_of - $lookback_seconds * INTERVAL '1 second' AND memory_limit_bytes IS NOT NULL
+  WHERE ts > tapio_ago($as_of, $lookback_seconds) AND memory_limit_bytes IS NOT NULL
     AND memory_headroom_bytes IS NOT NULL
   GROUP BY series_id
 ), heading AS (
   SELECT series_id, CASE WHEN newest['c1'] >= 0.8 * newest['c2']
       OR newest['c1'] + 4 * $horizon_seconds * greatest(coalesce(trend, 0.0), coalesce(recent_trend, 0.0), 0.0)
         >= newest['c2']
-    THEN $as_of - $lookback_seconds * INTERVAL '1 second'
+    THEN tapio_ago($as_of, $lookback_seconds)
     ELSE last_ts - INTERVAL '2 minutes' END AS since
   FROM screen
 ), forecast AS (
@@ -42,7 +40,7 @@ WITH bounds AS (
     tapio_forecast(r.series_id, r.ts, r.memory_limit_bytes - r.memory_headroom_bytes, r.memory_limit_bytes, $as_of,
       $horizon_seconds) AS f
   FROM resources r JOIN heading h ON h.series_id = r.series_id
-  WHERE r.ts > $as_of - $lookback_seconds * INTERVAL '1 second' AND r.ts > h.since
+  WHERE r.ts > tapio_ago($as_of, $lookback_seconds) AND r.ts > h.since
     AND r.memory_limit_bytes IS NOT NULL AND r.memory_headroom_bytes IS NOT NULL
   GROUP BY r.series_id
 ), event AS (
@@ -51,9 +49,9 @@ WITH bounds AS (
     array_agg(tapio_fact(id, ts, message) ORDER BY ts, id) FILTER (WHERE kind = 'oom.kill') AS kills,
     max(ts) FILTER (WHERE kind = 'oom.kill') AS last_kill,
     sum(coalesce(value, 1.0)) FILTER (WHERE kind = 'oom.kill'
-      AND ts > $as_of - $recent_seconds * INTERVAL '1 second') AS recent_kills
+      AND ts > tapio_ago($as_of, $recent_seconds)) AS recent_kills
   FROM events
-  WHERE kind IN ('oom.kill', 'change.config') AND ts > $as_of - $lookback_seconds * INTERVAL '1 second'
+  WHERE kind IN ('oom.kill', 'change.config') AND ts > tapio_ago($as_of, $lookback_seconds)
     AND series_id IS NOT NULL
   GROUP BY series_id
 ), process AS (
@@ -67,7 +65,7 @@ WITH bounds AS (
   FROM (
     SELECT series_id, tapio_trend(ts, memory_rss_bytes) AS slope
     FROM resources
-    WHERE ts > $as_of - $lookback_seconds * INTERVAL '1 second' AND memory_limit_bytes IS NULL
+    WHERE ts > tapio_ago($as_of, $lookback_seconds) AND memory_limit_bytes IS NULL
     GROUP BY series_id
   ) g JOIN process p ON p.series_id = g.series_id
   WHERE g.slope > 0

@@ -35,13 +35,13 @@ WITH labels AS (
 ), best AS (
   SELECT min(match_rank) AS match_rank FROM ranked
 ), seen AS (
-  SELECT series_id, max(ts) AS last_seen, (max(ts) - min(ts)) / greatest(count(*) - 1, 1) AS cadence
+  SELECT series_id, max(ts) AS last_seen, (extract(epoch FROM max(ts)) - extract(epoch FROM min(ts))) / greatest(count(*) - 1, 1) AS cadence
   FROM resources
   WHERE ts > $as_of - INTERVAL '1 hour'
   GROUP BY series_id
 ), lives AS (
   SELECT r.*, s.last_seen,
-    coalesce(s.last_seen >= $as_of - greatest(INTERVAL '30 seconds', 3 * s.cadence), false) AS active,
+    coalesce(s.last_seen >= tapio_ago($as_of, greatest(30.0, 3 * s.cadence)), false) AS active,
     row_number() OVER (PARTITION BY r.workload_id
       ORDER BY coalesce(s.last_seen, r.first_seen) DESC, r.first_seen DESC, r.series_id) AS life
   FROM ranked r JOIN best USING (match_rank) LEFT JOIN seen s ON s.series_id = r.series_id

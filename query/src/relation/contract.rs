@@ -115,7 +115,7 @@ pub(super) fn findings_sql(patterns: &PatternCatalog) -> String {
             format!(
                 "SELECT CASE WHEN severity IS NOT NULL THEN '{name}' END AS pattern, CASE WHEN severity IS NOT NULL \
                  THEN tapio_derived_id('{name}', CAST(series_id AS VARCHAR), CAST(CAST(window_start AS BIGINT) AS \
-                 VARCHAR)) END AS insight_id, '{name}' AS made_by, {columns} FROM \"{}\"()",
+                 VARCHAR)) END AS insight_id, '{name}' AS made_by, {columns} FROM {}()",
                 p.name
             )
         })

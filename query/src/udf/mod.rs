@@ -23,6 +23,7 @@ pub(crate) fn register(ctx: &SessionContext) {
         ScalarUDF::from(text::FormatBytes::new()),
         ScalarUDF::from(text::FormatDuration::new()),
         ScalarUDF::from(text::DerivedId::new()),
+        ScalarUDF::from(text::Ago::new()),
         ScalarUDF::from(text::Ancestors::new()),
         ScalarUDF::from(evidence::Fact::new()),
         ScalarUDF::from(evidence::Evidence::new()),

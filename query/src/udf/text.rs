@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder},
-    datatypes::{DataType, Field, Float64Type},
+    array::{
+        Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray,
+    },
+    datatypes::{DataType, Field, Float64Type, TimestampMicrosecondType},
 };
 use datafusion::{
     common::Result,
@@ -13,6 +15,8 @@ use datafusion::{
         Volatility, scalar_doc_sections::DOC_SECTION_OTHER,
     },
 };
+
+use super::time_type;
 
 macro_rules! scalar_udf {
     ($(#[$doc:meta])* $type:ident, $name:literal, $signature:expr, $returns:expr, $eval:expr, $syntax:literal, $text:literal) => {
@@ -96,6 +100,25 @@ scalar_udf!(
     "tapio_derived_id(part, ...)",
     "UUIDv8 over the parts: the id of a derived row, the same for the same parts. NULL if a part is NULL. \
      Example: tapio_derived_id('memory_leak_oom', CAST(series_id AS VARCHAR), '1795392000000000')"
+);
+scalar_udf!(
+    /// `tapio_ago(ts, seconds)`.
+    Ago,
+    "tapio_ago",
+    TypeSignature::Exact(vec![time_type(), DataType::Float64]),
+    time_type(),
+    |c| {
+        let seconds = c[1].as_primitive::<Float64Type>();
+        let times = c[0].as_primitive::<TimestampMicrosecondType>();
+        let earlier = times.iter().zip(seconds).map(|(t, s)| {
+            let us = s.filter(|s| s.is_finite()).map(|s| (s * 1e6).round() as i64);
+            t?.checked_sub(us?)
+        });
+        Arc::new(earlier.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+    },
+    "tapio_ago(ts, seconds)",
+    "The time so many seconds (also fractions) before ts. NULL if either is NULL or the result is out of range. \
+     Example: ts > tapio_ago(TIMESTAMP '2026-11-23T10:00:00Z', 900)"
 );
 scalar_udf!(
     /// `tapio_ancestors(path)`.
