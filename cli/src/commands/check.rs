@@ -25,13 +25,13 @@ pub async fn run(args: TargetArgs, globals: &Globals) -> Result<ExitCode, CliErr
     let wanted = args.target.as_deref().filter(|t| !t.is_empty());
     let target = wanted.map(|t| target::full_target(t, &globals.args));
     let sql = format!("SELECT * FROM tapio_check({})", literal(target.as_deref().unwrap_or("")));
+    // With a target the namespace is part of it.
+    let sql = match &globals.args.namespace {
+        Some(ns) if target.is_none() => format!("{sql} WHERE namespace = {}", literal(ns)),
+        _ => sql,
+    };
     let (schema, batches) = source.query(&sql, source.as_of()).await?;
-    let mut reports = model::check_reports(&batches);
-    if target.is_none()
-        && let Some(ns) = &globals.args.namespace
-    {
-        reports.retain(|r| r.subject.namespace.as_ref() == Some(ns));
-    }
+    let reports = model::check_reports(&batches);
     if let Some(target) = &target {
         target::one(target, &reports, &source).await?;
     }
