@@ -180,8 +180,10 @@ impl Engine {
         as_of: Option<i64>,
     ) -> Result<(SessionContext, LogicalPlan), QueryError> {
         let ctx = self.context(as_of).await?;
-        let read_only =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let read_only = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
         let plan = async {
             let plan = ctx.state().create_logical_plan(sql).await?;
             read_only.verify_plan(&plan)?;

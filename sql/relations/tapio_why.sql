@@ -98,39 +98,39 @@ WITH target AS (
       || process_cgroup)) AS line_evidence, process_cgroup AS line_cgroup, segment_start AS at
   FROM verdict WHERE by_process
   UNION ALL
-  SELECT *, 'cause', 2.0, 'memory.growth', child_share,
+  SELECT *, 'cause', 2.0, 'memory.growth', child_share AS line_score,
     'Memory grows in ' || child_cgroup,
     'It carries ' || CAST(round(100 * child_share) AS BIGINT) || ' % of the growth of ' || cgroup,
     tapio_evidence(growth_fact, tapio_fact(NULL, until, child_cgroup || ' grows at '
-      || tapio_format_bytes(child_slope) || '/s')), child_cgroup, segment_start
+      || tapio_format_bytes(child_slope) || '/s')), child_cgroup AS line_cgroup, segment_start AS at
   FROM verdict WHERE by_child
   UNION ALL
   SELECT *, 'cause', 3.0, 'change.config', 1.0 - limit_after / limit_before,
     'The memory limit of ' || coalesce(cgroup, name) || ' was lowered from ' || tapio_format_bytes(limit_before) || ' to '
       || tapio_format_bytes(limit_after),
     'It was lowered ' || tapio_format_duration(extract(epoch FROM until) - extract(epoch FROM change_ts))
-      || ' before', tapio_evidence(change_fact), cgroup, change_ts
+      || ' before', tapio_evidence(change_fact), cgroup AS line_cgroup, change_ts AS at
   FROM verdict WHERE by_limit
   UNION ALL
-  SELECT *, 'chain', 0.0, 'memory.growth', slope, 'Memory of ' || coalesce(cgroup, name) || ' begins to grow at '
-      || tapio_format_bytes(slope) || '/s', NULL, tapio_evidence(growth_fact), cgroup, segment_start
+  SELECT *, 'chain', 0.0, 'memory.growth', slope AS line_score, 'Memory of ' || coalesce(cgroup, name) || ' begins to grow at '
+      || tapio_format_bytes(slope) || '/s', NULL, tapio_evidence(growth_fact), cgroup AS line_cgroup, segment_start AS at
   FROM verdict WHERE proven
   UNION ALL
   SELECT *, 'chain', 0.0, 'change.config', NULL, 'Memory limit changed from ' || tapio_format_bytes(limit_before) || ' to '
-      || tapio_format_bytes(limit_after), NULL, tapio_evidence(change_fact), cgroup, change_ts
+      || tapio_format_bytes(limit_after), NULL, tapio_evidence(change_fact), cgroup AS line_cgroup, change_ts AS at
   FROM verdict WHERE change_ts IS NOT NULL
   UNION ALL
-  SELECT *, 'chain', 0.0, 'forecast', probability, 'OOM predicted in ' || tapio_format_duration(eta_seconds)
+  SELECT *, 'chain', 0.0, 'forecast', probability AS line_score, 'OOM predicted in ' || tapio_format_duration(eta_seconds)
       || ' (P = ' || CAST(round(100 * probability) AS BIGINT) || ' % within 15 minutes)', NULL,
-    tapio_evidence(growth_fact), cgroup, until
+    tapio_evidence(growth_fact), cgroup AS line_cgroup, until AS at
   FROM verdict WHERE proven AND eta_seconds IS NOT NULL AND kill_ts IS NULL
   UNION ALL
   SELECT *, 'chain', 0.0, 'oom.kill', NULL, 'The kernel kills a process of ' || coalesce(cgroup, name), NULL,
-    tapio_evidence(kill_fact), cgroup, kill_ts
+    tapio_evidence(kill_fact), cgroup AS line_cgroup, kill_ts AS at
   FROM verdict WHERE kill_ts IS NOT NULL
   UNION ALL
-  SELECT v.*, 'recommendation', CAST(r.rank AS DOUBLE), 'remedy', NULL, r.remedy, NULL, tapio_evidence(NULL), v.cgroup,
-    v.until
+  SELECT v.*, 'recommendation', CAST(r.rank AS DOUBLE), 'remedy', NULL, r.remedy AS line, NULL, tapio_evidence(NULL), v.cgroup AS line_cgroup,
+    v.until AS at
   FROM verdict v CROSS JOIN tapio_patterns() r
   WHERE r.pattern = 'memory_leak_oom' AND (proven OR kill_ts IS NOT NULL OR by_limit)
   UNION ALL
@@ -139,7 +139,7 @@ WITH target AS (
       WHEN threshold IS NULL THEN 'there are no rows with a memory limit to judge from'
       WHEN NOT proven THEN 'the growth is not distinct from the scatter of the values'
       ELSE 'no process, child cgroup or limit change explains enough of the growth' END,
-    tapio_evidence(CASE WHEN proven THEN growth_fact END, kill_fact), cgroup, until
+    tapio_evidence(CASE WHEN proven THEN growth_fact END, kill_fact), cgroup AS line_cgroup, until AS at
   FROM verdict WHERE verdict = 'no_cause_proven'
 )
 SELECT coalesce(cgroup, name) AS target, verdict, section,

@@ -108,7 +108,9 @@ fn time(function: &str, v: &ScalarValue) -> Result<Option<i64>> {
             }
         }
         other => {
-            return plan_err!("{function}: as_of must be a timestamp or RFC 3339 text, got {other}");
+            return plan_err!(
+                "{function}: as_of must be a timestamp or RFC 3339 text, got {other}"
+            );
         }
     };
     Ok(us)

@@ -77,7 +77,8 @@ impl TableFunctionImpl for Function {
             Kind::Degraded => return degraded_table(&home),
         };
         let mut values = values;
-        let at = datafusion::common::ScalarValue::TimestampMicrosecond(Some(as_of), Some("UTC".into()));
+        let at =
+            datafusion::common::ScalarValue::TimestampMicrosecond(Some(as_of), Some("UTC".into()));
         values.push(("as_of".into(), at));
         let state = home.state(Some(as_of), as_of);
         let plan = plan(&state, &sql, &values).and_then(|p| match is_pattern {

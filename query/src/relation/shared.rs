@@ -65,11 +65,8 @@ impl TableProvider for SharedRelation {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = self
-            .rows
-            .plan
-            .get_or_try_init(|| self.state.create_physical_plan(&self.plan))
-            .await?;
+        let plan =
+            self.rows.plan.get_or_try_init(|| self.state.create_physical_plan(&self.plan)).await?;
         let schema = match projection {
             Some(p) => Arc::new(self.schema.project(p)?),
             None => self.schema.clone(),
@@ -162,6 +159,9 @@ impl ExecutionPlan for SharedExec {
             Ok::<_, DataFusionError>(futures::stream::iter(batches))
         };
         let stream = futures::stream::once(batches).try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.properties.eq_properties.schema().clone(), stream)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            self.properties.eq_properties.schema().clone(),
+            stream,
+        )))
     }
 }

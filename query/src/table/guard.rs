@@ -213,9 +213,7 @@ impl MorselPlanner for GuardedPlanner {
         let morsels = plan
             .take_morsels()
             .into_iter()
-            .map(|inner| {
-                Box::new(GuardedMorsel { inner, guard: guard.clone() }) as Box<dyn Morsel>
-            })
+            .map(|inner| Box::new(GuardedMorsel { inner, guard: guard.clone() }) as Box<dyn Morsel>)
             .collect();
         let planners = plan.take_ready_planners().into_iter().map(|p| wrap(Some(p))).collect();
         let mut guarded = MorselPlan::new().with_morsels(morsels).with_planners(planners);
@@ -283,7 +281,9 @@ fn damage(error: &DataFusionError) -> Option<String> {
         }
         if let Some(e) = e.downcast_ref::<DataFusionError>() {
             match e {
-                DataFusionError::ParquetError(p) => verdict = verdict.or_else(|| Some(p.to_string())),
+                DataFusionError::ParquetError(p) => {
+                    verdict = verdict.or_else(|| Some(p.to_string()))
+                }
                 DataFusionError::ArrowError(a, _) => {
                     verdict = verdict.or_else(|| Some(a.to_string()));
                 }

@@ -3,8 +3,6 @@
 mod filter;
 mod guard;
 mod reader;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -35,8 +33,8 @@ use tapio_store::{DataFile, HotSource, Snapshot, TableLog};
 use crate::degraded::Degraded;
 use filter::{bounds, may_match};
 use guard::GuardedSource;
-pub(crate) use reader::Footers;
 use reader::CheckedReaders;
+pub(crate) use reader::Footers;
 
 /// What all tables of an engine share.
 #[derive(Debug, Clone)]
@@ -80,8 +78,10 @@ impl TapioTable {
         files: &[&DataFile],
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
-        let mut options = TableParquetOptions::default();
-        options.global = state.config_options().execution.parquet.clone();
+        let options = TableParquetOptions {
+            global: state.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
         let readers = CheckedReaders::new(
             self.log.store().objects().clone(),
             self.log.def().clone(),
@@ -117,12 +117,11 @@ impl TapioTable {
                 .collect(),
         )
         .split_files(state.config().target_partitions());
-        let config =
-            FileScanConfigBuilder::new(self.shared.store_url.clone(), Arc::new(source))
-                .with_file_groups(groups)
-                .with_statistics(statistics)
-                .with_projection_indices(projection.cloned())?
-                .build();
+        let config = FileScanConfigBuilder::new(self.shared.store_url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(projection.cloned())?
+            .build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }
@@ -217,11 +216,8 @@ impl TableProvider for TapioTable {
             inputs.push(self.scan_files(state, projection, &files)?);
         }
         if !batches.is_empty() {
-            let plan: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(
-                &[batches],
-                self.schema(),
-                projection.cloned(),
-            )?;
+            let plan: Arc<dyn ExecutionPlan> =
+                MemorySourceConfig::try_new_exec(&[batches], self.schema(), projection.cloned())?;
             inputs.push(plan);
         }
         match inputs.len() {

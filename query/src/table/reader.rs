@@ -19,7 +19,9 @@ use datafusion::{
 use futures::{FutureExt, future::BoxFuture};
 use object_store::{ObjectStore, path::Path};
 use parquet::{
-    arrow::{arrow_reader::ArrowReaderOptions, async_reader::AsyncFileReader, parquet_to_arrow_schema},
+    arrow::{
+        arrow_reader::ArrowReaderOptions, async_reader::AsyncFileReader, parquet_to_arrow_schema,
+    },
     errors::ParquetError,
     file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
 };
@@ -94,8 +96,7 @@ impl ParquetFileReaderFactory for CheckedReaders {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let key = (file.object_meta.location.clone(), file.object_meta.size);
-        let inner =
-            self.inner.create_reader(partition_index, file, metadata_size_hint, metrics)?;
+        let inner = self.inner.create_reader(partition_index, file, metadata_size_hint, metrics)?;
         let (def, footers) = (self.def.clone(), self.footers.clone());
         Ok(Box::new(CheckedReader { inner, key, def, footers }))
     }
@@ -157,6 +158,13 @@ impl AsyncFileReader for CheckedReader {
 /// beyond the definition are ignored, nullable ones may be missing (they were added later).
 fn check(def: &TableDef, metadata: &ParquetMetaData) -> Option<String> {
     let file = metadata.file_metadata();
+    // Most columns may be missing, so a file of another table can look like one of this.
+    let says = |k: &&parquet::file::metadata::KeyValue| k.key == "tapio.table";
+    if let Some(other) = file.key_value_metadata().and_then(|kv| kv.iter().find(says))
+        && other.value.as_deref() != Some(&def.name)
+    {
+        return Some(format!("belongs to table {:?}", other.value.as_deref().unwrap_or_default()));
+    }
     let schema = match parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata()) {
         Ok(schema) => schema,
         Err(e) => return Some(e.to_string()),

@@ -1,22 +1,213 @@
+use arrow::{array::AsArray, datatypes::Float64Type};
+
 use super::world::*;
+use crate::{insights, predictions};
 
 const AS_OF: i64 = T0 + 299 * SECOND;
 
 #[tokio::test]
-async fn show() {
+async fn check_predicts_the_leak_and_leaves_the_rest_alone() {
     let (w, _, _) = leak();
     let engine = w.engine(2).await;
-    for q in [
-        "SELECT name, subject_kind, active, match_rank FROM tapio_targets('')",
-        "SELECT series_id, severity, title, detail, probability, eta_seconds, eta_low_seconds, eta_high_seconds, cannot_say, evidence FROM memory_leak_oom()",
-        "SELECT name, status, age_seconds, cpu_percent, memory_level_bytes, pattern, title, probability, eta_seconds, cannot_say, insight_id FROM tapio_check('')",
-        "SELECT * FROM tapio_growth('')",
-        "SELECT target, verdict, section, rank, subject_kind, name, kind, title, score, detail, evidence FROM tapio_why('leak')",
-        "SELECT * FROM tapio_fixes('')",
-    ] {
-        match engine.sql(q, Some(AS_OF)).await {
-            Ok((_, b)) => println!("{}", text(&b)),
-            Err(e) => println!("ERROR {e}"),
+    let q = "SELECT name, status, pattern, title FROM tapio_check('')";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    let row =
+        |name: &str| shown.lines().find(|l| l.contains(&format!("| {name} "))).unwrap().to_owned();
+    assert!(
+        row("leak").contains("unhealthy") && row("leak").contains("OOM predicted in 3.3 minutes"),
+        "{shown}"
+    );
+    assert!(row("quiet").contains("healthy") && !row("quiet").contains("OOM"), "{shown}");
+    let q =
+        "SELECT eta_low99_seconds, eta_high99_seconds, probability FROM tapio_check('/jobs/leak')";
+    let b = &engine.sql(q, Some(AS_OF)).await.unwrap().1[0];
+    let v = |c: usize| b.column(c).as_primitive::<Float64Type>().value(0);
+    // 397 MB at 2 MB/s.
+    assert!(v(0) < 198.5 && v(1) > 197.0 && v(2) > 0.5, "{}", text(std::slice::from_ref(b)));
+}
+
+#[tokio::test]
+async fn why_names_the_process_and_the_cgroup() {
+    let (w, _, _) = leak();
+    let engine = w.engine(2).await;
+    let q = "SELECT verdict, section, rank, kind, title, evidence FROM tapio_why('leak')";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    assert!(
+        shown.contains("cause_found") && shown.contains("Process python3 (pid 4242)"),
+        "{shown}"
+    );
+    assert!(shown.contains("/jobs/leak") && shown.contains("forecast"), "{shown}");
+    let q = "SELECT verdict, detail FROM tapio_why('quiet')";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    assert!(shown.contains("no_cause_proven"), "{shown}");
+    let q = "SELECT verdict, detail FROM tapio_why('free')";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    assert!(shown.contains("no_cause_proven"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_kill_is_reported_and_explained_by_the_growth_before_it() {
+    let (mut w, leak, _) = leak();
+    let id = w.event("oom.kill", leak, T0 + 300 * SECOND, 1.0, "process 4242 killed");
+    for i in 300..320 {
+        w.memory(leak, T0 + i * SECOND, 6 * MB, Some(1_000 * MB));
+    }
+    let engine = w.engine(2).await;
+    let at = Some(T0 + 319 * SECOND);
+    let q = "SELECT severity, title, evidence FROM tapio_check('leak')";
+    let shown = text(&engine.sql(q, at).await.unwrap().1);
+    assert!(
+        shown.contains("error") && shown.contains("OOM kill 19 s ago") && shown.contains(&id),
+        "{shown}"
+    );
+    let q = "SELECT verdict, section, title, evidence FROM tapio_why('leak')";
+    let shown = text(&engine.sql(q, at).await.unwrap().1);
+    assert!(
+        shown.contains("cause_found") && shown.contains("python3") && shown.contains(&id),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_fix_is_computed_from_the_growth_and_can_be_undone() {
+    let (w, _, _) = leak();
+    let engine = w.engine(1).await;
+    let q = "SELECT command, undo_command, cost, buys FROM tapio_fixes('leak')";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    // 603 MB + 900 s at 2 MB/s, rounded up to MiB.
+    assert!(
+        shown.contains("echo 2403336192 > /sys/fs/cgroup/memory/jobs/leak/memory.limit_in_bytes"),
+        "{shown}"
+    );
+    assert!(shown.contains("echo 1000000000 > ") && shown.contains("11.7 minutes at"), "{shown}");
+}
+
+#[tokio::test]
+async fn answers_do_not_depend_on_the_number_of_threads() {
+    let (mut w, leak, _) = leak();
+    w.event("oom.kill", leak, T0 + 250 * SECOND, 1.0, "killed");
+    let store = w.store().await;
+    for q in ["tapio_check('')", "tapio_why('')", "tapio_fixes('')", "memory_leak_oom()"] {
+        let mut answers = Vec::new();
+        for threads in [1, 2, 8] {
+            let engine = engine(store.clone(), threads);
+            let (schema, b) = engine.sql(&format!("SELECT * FROM {q}"), Some(AS_OF)).await.unwrap();
+            let all = arrow::compute::concat_batches(&schema, &b).unwrap();
+            answers.push(all);
         }
+        assert!(answers[0].num_rows() > 0, "{q}");
+        assert_eq!(answers[0], answers[1], "{q}");
+        assert_eq!(answers[0], answers[2], "{q}");
+    }
+}
+
+#[tokio::test]
+async fn evaluations_become_rows_of_tables() {
+    let (w, _, _) = leak();
+    let engine = w.engine(2).await;
+    let rows = engine.evaluate("memory_leak_oom", AS_OF).await.unwrap();
+    let p = predictions("memory_leak_oom", &rows, AS_OF, AS_OF + 5).unwrap().unwrap();
+    let i = insights("memory_leak_oom", &rows, AS_OF, AS_OF + 5).unwrap().unwrap();
+    assert_eq!((p.num_rows(), i.num_rows()), (1, 1));
+    let q = "SELECT insight_id FROM tapio_check('leak')";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    assert!(shown.contains(i.batch().column(0).as_string::<i32>().value(0)), "{shown}");
+    let again = engine.evaluate("memory_leak_oom", AS_OF).await.unwrap();
+    assert_eq!(rows, again);
+}
+
+#[tokio::test]
+async fn targets_are_found_by_the_grammar() {
+    let mut w = World::default();
+    let pod = |life: &str, kind: &str, c: &str, ts, w: &mut World| {
+        let id = tapio_sql::SeriesIdentity {
+            namespace: "shop".into(),
+            workload: "deployment/web".into(),
+            pod: format!("web-{life}"),
+            container: c.into(),
+            ..identity(kind, &format!("/kubepods/pod{life}/{c}"), life)
+        };
+        w.add(&id, ts, None)
+    };
+    pod("1", "pod", "", T0, &mut w);
+    let second = pod("2", "pod", "", T0 + SECOND, &mut w);
+    w.memory(second, T0 + SECOND, 1, None);
+    let unit = tapio_sql::SeriesIdentity {
+        unit: "db.service".into(),
+        ..identity("unit", "/system.slice/db.service", "7")
+    };
+    w.add(&unit, T0, None);
+    w.add(&identity("cgroup", "/jobs/etl", "8"), T0, None);
+    w.add(&identity("node", "", "b1"), T0, None);
+    let p =
+        tapio_sql::SeriesIdentity { comm: "etl".into(), ..identity("process", "/jobs/etl", "9") };
+    w.add_pid(&p, T0, None, Some(77));
+    let engine = w.engine(1).await;
+    for (target, names) in [
+        ("pid:77", "etl"),
+        ("/jobs/etl", "etl"),
+        ("jobs/etl", "etl"),
+        ("shop/deployment/web", "web-2"),
+        ("deployment/web", "web-2"),
+        ("shop/web-1", "web-1"),
+        ("shop/web-2", "web-2"),
+        ("shop/web", "web-2"),
+        ("web", "web-2"),
+        ("web-2", "web-2"),
+        ("db", "db.service"),
+        ("db.service", "db.service"),
+        ("etl", "etl"),
+        ("n1", "n1"),
+        ("nothing", ""),
+        ("pid:1", ""),
+        ("it's", ""),
+    ] {
+        let q = format!("SELECT name FROM tapio_targets('{}')", target.replace('\'', "''"));
+        let (_, b) = engine.sql(&q, Some(T0 + 10 * SECOND)).await.unwrap();
+        let got: Vec<String> = b
+            .iter()
+            .flat_map(|b| {
+                b.column(0)
+                    .as_string::<i32>()
+                    .iter()
+                    .map(|s| s.unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(got.join(","), names, "{target}");
+    }
+}
+
+/// A measurement, not a test: run with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn latency_of_check() {
+    let mut w = World::default();
+    for s in 0..200_i64 {
+        let id = w.add(&identity("cgroup", &format!("/jobs/j{s}"), "1"), T0, None);
+        for i in 0..900 {
+            let grow = if s < 5 { i * MB / 2 } else { (i * 7919 + s) % 13 * MB };
+            w.memory(id, T0 + i * SECOND, 100 * MB + grow, Some(1_000 * MB));
+        }
+    }
+    let engine = w.engine(2).await;
+    let at = Some(T0 + 899 * SECOND);
+    for q in [
+        "tapio_targets('')",
+        "memory_leak_oom()",
+        "tapio_check('')",
+        "tapio_check('j1')",
+        "tapio_check('')",
+    ] {
+        let start = std::time::Instant::now();
+        let rows: usize = engine
+            .sql(&format!("SELECT * FROM {q}"), at)
+            .await
+            .unwrap()
+            .1
+            .iter()
+            .map(|b| b.num_rows())
+            .sum();
+        println!("LATENCY {q}: {:?}, {rows} rows", start.elapsed());
     }
 }

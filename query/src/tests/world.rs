@@ -220,7 +220,14 @@ impl World {
         self.resources.push(row);
     }
 
-    pub(crate) fn event(&mut self, kind: &str, series: i64, ts: i64, value: f64, message: &str) -> String {
+    pub(crate) fn event(
+        &mut self,
+        kind: &str,
+        series: i64,
+        ts: i64,
+        value: f64,
+        message: &str,
+    ) -> String {
         self.event_with(kind, series, ts, value, message, &[])
     }
 
@@ -282,8 +289,7 @@ pub(crate) async fn write(store: &Store, table: &str, rows: &[Row], sequence: i6
 }
 
 pub(crate) fn engine(store: Store, threads: usize) -> Arc<Engine> {
-    let mut options =
-        EngineOptions::new(store, tapio_sql::PatternCatalog::builtin().unwrap());
+    let mut options = EngineOptions::new(store, tapio_sql::PatternCatalog::builtin().unwrap());
     options.threads = threads;
     Engine::new(options).unwrap()
 }
@@ -291,12 +297,14 @@ pub(crate) fn engine(store: Store, threads: usize) -> Arc<Engine> {
 /// A leak of 2 MB/s by one process in `/jobs/leak`, 300 s old, 400 MB below its limit of 1 GB; a quiet neighbour.
 pub(crate) fn leak() -> (World, i64, i64) {
     let mut w = World::default();
-    let node = w.add(&SeriesIdentity { cgroup: String::new(), ..identity("node", "", "b1") }, T0, None);
+    let node =
+        w.add(&SeriesIdentity { cgroup: String::new(), ..identity("node", "", "b1") }, T0, None);
     let jobs = w.add(&identity("cgroup", "/jobs", "1"), T0, Some(node));
     let leak = w.add(&identity("cgroup", "/jobs/leak", "2"), T0, Some(jobs));
     let quiet = w.add(&identity("cgroup", "/jobs/quiet", "3"), T0, Some(jobs));
     let free = w.add(&identity("cgroup", "/free", "4"), T0, None);
-    let python = SeriesIdentity { comm: "python3".into(), ..identity("process", "/jobs/leak", "5") };
+    let python =
+        SeriesIdentity { comm: "python3".into(), ..identity("process", "/jobs/leak", "5") };
     let python = w.add_pid(&python, T0, Some(leak), Some(4242));
     let shell = SeriesIdentity { comm: "sh".into(), ..identity("process", "/jobs/leak", "6") };
     let shell = w.add_pid(&shell, T0, Some(leak), Some(4241));

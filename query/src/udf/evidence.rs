@@ -121,7 +121,9 @@ impl ScalarUDFImpl for Evidence {
             .map(|t| match t {
                 DataType::List(_) | DataType::LargeList(_) | DataType::Null => Ok(evidence_type()),
                 DataType::Struct(_) => Ok(DataType::Struct(fact_fields())),
-                t => plan_err!("tapio_evidence takes facts (see tapio_fact) and lists of them, not {t}"),
+                t => plan_err!(
+                    "tapio_evidence takes facts (see tapio_fact) and lists of them, not {t}"
+                ),
             })
             .collect()
     }
@@ -132,11 +134,7 @@ impl ScalarUDFImpl for Evidence {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let columns = args
-            .args
-            .iter()
-            .map(|a| a.to_array(rows))
-            .collect::<Result<Vec<_>>>()?;
+        let columns = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
         let mut ids = StringBuilder::new();
         let mut times = TimestampMicrosecondBuilder::new().with_timezone("UTC");
         let mut facts = StringBuilder::new();

@@ -144,10 +144,7 @@ impl AggregateUDFImpl for Forecast {
         !args.is_distinct
     }
 
-    fn create_groups_accumulator(
-        &self,
-        _: AccumulatorArgs,
-    ) -> Result<Box<dyn GroupsAccumulator>> {
+    fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         Ok(Box::new(ForecastGroups::default()))
     }
 
@@ -236,8 +233,7 @@ impl ForecastGroups {
             asked,
         };
         // Rows of later groups stay, and their groups move down.
-        let rest: Vec<usize> =
-            (0..self.group.len()).filter(|i| self.group[*i] >= groups).collect();
+        let rest: Vec<usize> = (0..self.group.len()).filter(|i| self.group[*i] >= groups).collect();
         self.group = rest.iter().map(|i| self.group[*i] - groups).collect();
         self.ts = rest.iter().map(|i| self.ts[*i]).collect();
         self.value = rest.iter().map(|i| self.value[*i]).collect();
@@ -316,9 +312,13 @@ impl GroupsAccumulator for ForecastGroups {
             list(DataType::Int64, Arc::new(Int64Array::from(s.ts)))?,
             list(DataType::Float64, Arc::new(Float64Array::from(s.value)))?,
             list(DataType::Float64, Arc::new(Float64Array::from(s.threshold)))?,
-            Arc::new(s.asked.iter().map(|a| known(a).then_some(a.series_id)).collect::<Int64Array>()),
+            Arc::new(
+                s.asked.iter().map(|a| known(a).then_some(a.series_id)).collect::<Int64Array>(),
+            ),
             Arc::new(s.asked.iter().map(|a| known(a).then_some(a.as_of)).collect::<Int64Array>()),
-            Arc::new(s.asked.iter().map(|a| known(a).then_some(a.horizon)).collect::<Float64Array>()),
+            Arc::new(
+                s.asked.iter().map(|a| known(a).then_some(a.horizon)).collect::<Float64Array>(),
+            ),
         ])
     }
 
@@ -326,11 +326,8 @@ impl GroupsAccumulator for ForecastGroups {
         if self.asked.len() < total {
             self.asked.resize(total, NOTHING);
         }
-        let (ts, value, threshold) = (
-            values[0].as_list::<i32>(),
-            values[1].as_list::<i32>(),
-            values[2].as_list::<i32>(),
-        );
+        let (ts, value, threshold) =
+            (values[0].as_list::<i32>(), values[1].as_list::<i32>(), values[2].as_list::<i32>());
         let series = values[3].as_primitive::<Int64Type>();
         let as_of = values[4].as_primitive::<Int64Type>();
         let horizon = values[5].as_primitive::<Float64Type>();

@@ -126,9 +126,8 @@ impl LastGroups {
         let column = |c: usize| -> Int64Array {
             values.iter().skip(c).step_by(self.width).copied().collect()
         };
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(
-            TimestampMicrosecondArray::from(ts).with_timezone("UTC"),
-        )];
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(TimestampMicrosecondArray::from(ts).with_timezone("UTC"))];
         columns.extend((0..self.width).map(|c| Arc::new(column(c)) as ArrayRef));
         columns
     }

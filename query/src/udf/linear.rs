@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, new_empty_array},
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, new_empty_array,
+    },
     datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, TimestampMicrosecondType},
 };
 use datafusion::{
@@ -237,8 +239,7 @@ impl GroupsAccumulator for LinearGroups {
             for (i, g) in groups.iter().enumerate() {
                 // Cheap for sorted rows: only a row that is not older can be the newest.
                 if t[i] >= self.newest[*g].0 && keep(i) {
-                    let limit =
-                        if threshold.is_valid(i) { threshold.value(i) } else { f64::NAN };
+                    let limit = if threshold.is_valid(i) { threshold.value(i) } else { f64::NAN };
                     let at = if as_of.is_valid(i) { as_of.value(i) } else { t[i] };
                     self.newest[*g] = newer(self.newest[*g], (t[i], limit, at));
                 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray,
+        Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder,
+        TimestampMicrosecondArray,
     },
     datatypes::{DataType, Field, Float64Type, TimestampMicrosecondType},
 };
@@ -184,10 +185,24 @@ mod tests {
 
     #[test]
     fn figures_are_written_for_humans() {
-        for (x, s) in [(0.0, "0 B"), (999.0, "999 B"), (2.4e6, "2.4 MB"), (-1.5e9, "-1.5 GB"), (512e6, "512 MB"), (999_999.0, "1.0 MB")] {
+        for (x, s) in [
+            (0.0, "0 B"),
+            (999.0, "999 B"),
+            (2.4e6, "2.4 MB"),
+            (-1.5e9, "-1.5 GB"),
+            (512e6, "512 MB"),
+            (999_999.0, "1.0 MB"),
+        ] {
             assert_eq!(bytes(x), s);
         }
-        for (x, s) in [(0.0, "0 s"), (4.2, "4.2 s"), (42.0, "42 s"), (90.0, "1.5 minutes"), (7200.0, "2.0 hours"), (1e6, "11.6 days")] {
+        for (x, s) in [
+            (0.0, "0 s"),
+            (4.2, "4.2 s"),
+            (42.0, "42 s"),
+            (90.0, "1.5 minutes"),
+            (7200.0, "2.0 hours"),
+            (1e6, "11.6 days"),
+        ] {
             assert_eq!(duration(x), s);
         }
     }
