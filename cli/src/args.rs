@@ -42,7 +42,7 @@ pub struct GlobalArgs {
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub output: OutputForm,
     /// Ask this tapio-server (host:port or URL) and nothing else
-    #[arg(long, global = true, value_name = "URL", conflicts_with = "store")]
+    #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
     /// Read this store (folder or URL) and nothing else
     #[arg(long, global = true, value_name = "URL")]

@@ -56,6 +56,9 @@ impl Source {
     /// # Errors
     /// Exit code 2: an explicit server that is not there, an explicit store that is missing or stale.
     pub async fn open(globals: &Globals, freshness: Freshness) -> Result<Self, CliError> {
+        if globals.args.server.is_some() && globals.args.store.is_some() {
+            return Err(CliError::tool("--server and --store name two sources: give one of them"));
+        }
         if let Some(url) = &globals.args.server {
             let client = FlightClient::connect(url, CONNECT).await.map_err(CliError::tool)?;
             return Ok(Self::server(client, globals));

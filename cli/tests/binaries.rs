@@ -225,6 +225,8 @@ fn what_is_not_there_is_exit_code_2() {
     assert!(code == 2 && err.contains("--as-of: \"soon\" is no time"), "{err}");
     let (code, _, err) = tapio_in(home.path(), &["check", "--as-of", "-5m"]);
     assert!(code == 2 && err.contains("--as-of needs a server or a store"), "{err}");
+    let (code, _, err) = tapio_in(home.path(), &["check", "--server", &free, "--store", "/x"]);
+    assert!(code == 2 && err.contains("give one of them"), "{err}");
     let (code, _, err) = tapio_in(home.path(), &["check", "-o", "parquet"]);
     assert!(code == 2 && err.contains("tapio sql"), "{err}");
 }
