@@ -308,7 +308,8 @@ fn live_observation_of_this_machine() {
 #[test]
 fn server_and_client_from_start_to_stop() {
     let home = tempfile::tempdir().unwrap();
-    let (home, store, wal) = (home.path(), home.path().join("store"), home.path().join("wal"));
+    let (home, store, wal) =
+        (home.path(), home.path().join("store"), home.path().join("store-wal"));
     let server = Server::start(home, &store, &wal);
     let at = server.address.clone();
     let out = until(home, &["check", "--server", &at, "-o", "json"], |code, _| code < 2);

@@ -44,7 +44,7 @@ pub fn human(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
     out
 }
 
-/// An array of objects, keys in the order of the columns.
+/// An array of objects, one per row.
 pub fn json(schema: &SchemaRef, batches: &[RecordBatch]) -> Value {
     let objects = cells(batches).map(|row| {
         let pairs = schema.fields().iter().zip(row).map(|(f, v)| (f.name().clone(), v));
