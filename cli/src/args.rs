@@ -45,7 +45,7 @@ pub struct GlobalArgs {
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub output: OutputForm,
     /// Ask this tapio-server (host:port or URL) and nothing else
-    #[arg(long, global = true, value_name = "URL", conflicts_with = "store")]
+    #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
     /// Read this store (folder or URL) and nothing else
     #[arg(long, global = true, value_name = "URL")]
@@ -112,8 +112,10 @@ pub enum Command {
     #[command(after_long_help = "Examples:\n  tapio why my-job\n  tapio why pid:4242 -o json")]
     Why(RequiredTarget),
     /// The commands that would help, what they cost and what they buy
-    #[command(after_long_help = "This version prints the exact commands and never runs them: run them yourself.\n\n\
-        Examples:\n  tapio fix my-job --dry-run\n  tapio fix my-job --dry-run -o json | jq -r '.fixes[0].command'")]
+    #[command(
+        after_long_help = "This version prints the exact commands and never runs them: run them yourself.\n\n\
+        Examples:\n  tapio fix my-job --dry-run\n  tapio fix my-job --dry-run -o json | jq -r '.fixes[0].command'"
+    )]
     Fix(FixArgs),
     /// Any SQL over the tables and relations; without QUERY it is read from stdin
     #[command(after_long_help = "Examples:\n  tapio sql 'SELECT * FROM tapio_targets(NULL)'\n  \
@@ -137,12 +139,16 @@ pub enum Command {
     /// Write, show or check the configuration
     Config(ConfigArgs),
     /// Check what Tapio needs on this machine, and what is lost without it
-    #[command(after_long_help = "Each line is one check that was really made: ok, degraded (Tapio works, with less) or \
-        fail. Exit code 1 if one fails.\n\nExamples:\n  tapio doctor\n  tapio doctor -o json | jq '.checks[] | select(.status != \"ok\")'")]
+    #[command(
+        after_long_help = "Each line is one check that was really made: ok, degraded (Tapio works, with less) or \
+        fail. Exit code 1 if one fails.\n\nExamples:\n  tapio doctor\n  tapio doctor -o json | jq '.checks[] | select(.status != \"ok\")'"
+    )]
     Doctor,
     /// Print the shell completions
-    #[command(after_long_help = "Examples:\n  tapio completions bash > /etc/bash_completion.d/tapio\n  \
-        tapio completions zsh > ~/.zfunc/_tapio")]
+    #[command(
+        after_long_help = "Examples:\n  tapio completions bash > /etc/bash_completion.d/tapio\n  \
+        tapio completions zsh > ~/.zfunc/_tapio"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -219,9 +225,13 @@ pub enum ConfigCommand {
 
 /// Collects, stores, forecasts and serves: the server of Tapio.
 #[derive(Debug, Parser)]
-#[command(name = "tapio-server", version, after_long_help = "Examples:\n  tapio-server\n  \
+#[command(
+    name = "tapio-server",
+    version,
+    after_long_help = "Examples:\n  tapio-server\n  \
     tapio-server --config tapio-config.yaml\n  tapio-server --store /data/tapio --listen 127.0.0.1:0 --addr-file addr\n\n\
-    SIGTERM or Ctrl-C flushes and stops. Exit codes: 0 stopped, 2 could not start (the message says why).")]
+    SIGTERM or Ctrl-C flushes and stops. Exit codes: 0 stopped, 2 could not start (the message says why)."
+)]
 pub struct ServerCli {
     /// Configuration file (default: as for tapio)
     #[arg(long, value_name = "FILE")]

@@ -67,7 +67,10 @@ impl Row<'_> {
         let Some(Value::Array(items)) = self.column(name).map(|c| value(c, self.row)) else {
             return Vec::new();
         };
-        items.into_iter().filter_map(|i| if let Value::Object(m) = i { Some(m) } else { None }).collect()
+        items
+            .into_iter()
+            .filter_map(|i| if let Value::Object(m) = i { Some(m) } else { None })
+            .collect()
     }
 }
 
@@ -102,10 +105,11 @@ pub fn value(column: &dyn Array, row: usize) -> Value {
         DataType::Utf8 => column.as_string::<i32>().value(row).into(),
         DataType::LargeUtf8 => column.as_string::<i64>().value(row).into(),
         DataType::Utf8View => column.as_string_view().value(row).into(),
-        DataType::Dictionary(_, values) => {
-            arrow::compute::cast(&column.slice(row, 1), values).map_or(Value::Null, |c| value(&c, 0))
+        DataType::Dictionary(_, values) => arrow::compute::cast(&column.slice(row, 1), values)
+            .map_or(Value::Null, |c| value(&c, 0)),
+        DataType::Timestamp(..) => {
+            time_us(column, row).map_or(Value::Null, |us| rfc3339(us).into())
         }
-        DataType::Timestamp(..) => time_us(column, row).map_or(Value::Null, |us| rfc3339(us).into()),
         DataType::List(_) => list(&column.as_list::<i32>().value(row)),
         DataType::LargeList(_) => list(&column.as_list::<i64>().value(row)),
         DataType::Struct(_) => Value::Object(object(column.as_struct(), row)),

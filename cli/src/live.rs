@@ -57,7 +57,9 @@ impl Observation {
 /// Exit code 2 if nothing can be observed here.
 pub async fn observe(config: &Config) -> Result<(LocalEngine, Observation), CliError> {
     let wal = tempfile::Builder::new().prefix("tapio-live-").tempdir().map_err(|e| {
-        CliError::tool(format!("cannot create a temporary folder for live observation: {e}; set TMPDIR"))
+        CliError::tool(format!(
+            "cannot create a temporary folder for live observation: {e}; set TMPDIR"
+        ))
     })?;
     let store = Store::memory();
     let options = IngestOptions::new(store.clone(), wal.path());
@@ -69,7 +71,10 @@ pub async fn observe(config: &Config) -> Result<(LocalEngine, Observation), CliE
     };
     let collector = Collector::new(options).map_err(CliError::tool)?;
     if !std::io::stderr().is_terminal() {
-        eprintln!("note: no server and no fresh store: observing this machine for {} s", LENGTH.as_secs());
+        eprintln!(
+            "note: no server and no fresh store: observing this machine for {} s",
+            LENGTH.as_secs()
+        );
     }
     let start = Instant::now();
     let looking = tapio_ingest::run(ingest.clone(), collector, progress());

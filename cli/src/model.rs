@@ -68,8 +68,8 @@ impl Subject {
         match (&self.pid, &self.cgroup, &self.namespace) {
             (Some(pid), _, _) => format!("pid:{pid}"),
             (None, Some(cgroup), _) => cgroup.clone(),
-            (None, None, Some(ns)) => format!("{ns}/{}/{}", self.kind, self.name),
-            _ => format!("{}/{}", self.kind, self.name),
+            (None, None, Some(ns)) => format!("{ns}/{}", self.name),
+            _ => self.name.clone(),
         }
     }
 }
@@ -327,6 +327,9 @@ pub fn why_report(batches: &[RecordBatch]) -> WhyReport {
             Some("recommendation") => report.recommendations.push(entry),
             _ => report.remark = report.remark.take().or(entry.detail).or(label(row, "title")),
         }
+    }
+    if report.verdict == "cause_found" {
+        report.remark = None;
     }
     for section in [&mut report.causes, &mut report.chain, &mut report.recommendations] {
         section.sort_by_key(|e| e.rank);

@@ -35,7 +35,7 @@ pub enum Freshness {
 enum Kind {
     Server(Box<FlightClient>),
     Store(LocalEngine),
-    Live(LocalEngine, live::Observation),
+    Live(LocalEngine),
 }
 
 /// Something that answers SQL.
@@ -45,6 +45,8 @@ pub struct Source {
     as_of: Option<i64>,
     data_through: Option<i64>,
     degraded: Vec<Degraded>,
+    /// Keeps the folder of its write-ahead log until the last question is answered.
+    _observation: Option<live::Observation>,
 }
 
 impl Source {
@@ -54,19 +56,22 @@ impl Source {
     /// # Errors
     /// Exit code 2: an explicit server that is not there, an explicit store that is missing or stale.
     pub async fn open(globals: &Globals, freshness: Freshness) -> Result<Self, CliError> {
+        if globals.args.server.is_some() && globals.args.store.is_some() {
+            return Err(CliError::tool("--server and --store name two sources: give one of them"));
+        }
         if let Some(url) = &globals.args.server {
             let client = FlightClient::connect(url, CONNECT).await.map_err(CliError::tool)?;
             return Ok(Self::server(client, globals));
         }
         if globals.args.store.is_some() {
-            return Self::explicit_store(globals, freshness).await;
+            return Self::fresh_store(globals, freshness).await;
         }
         if globals.config.correlation_enabled
             && let Some(client) = probe(&globals.config.correlation_server).await
         {
             return Ok(Self::server(client, globals));
         }
-        match Self::fallback_store(globals, freshness).await {
+        match Self::fresh_store(globals, freshness).await {
             Ok(source) => return Ok(source),
             Err(why) => tracing::info!("not from the store: {why}"),
         }
@@ -87,6 +92,7 @@ impl Source {
             as_of: globals.as_of_us,
             data_through: None,
             degraded: Vec::new(),
+            _observation: None,
         }
     }
 
@@ -105,16 +111,11 @@ impl Source {
             as_of: globals.as_of_us.or(Some(data_through)),
             data_through: Some(data_through),
             degraded: Vec::new(),
+            _observation: None,
         })
     }
 
-    async fn explicit_store(globals: &Globals, freshness: Freshness) -> Result<Self, CliError> {
-        let source = Self::store(globals).await?;
-        source.must_be_fresh(globals, freshness)?;
-        Ok(source)
-    }
-
-    async fn fallback_store(globals: &Globals, freshness: Freshness) -> Result<Self, CliError> {
+    async fn fresh_store(globals: &Globals, freshness: Freshness) -> Result<Self, CliError> {
         let source = Self::store(globals).await?;
         source.must_be_fresh(globals, freshness)?;
         Ok(source)
@@ -142,9 +143,10 @@ impl Source {
         Ok(Self {
             detail: duration_words(observation.seconds().round()),
             degraded: observation.degraded(),
-            kind: Kind::Live(engine, observation),
+            kind: Kind::Live(engine),
             as_of: data_through,
             data_through,
+            _observation: Some(observation),
         })
     }
 
@@ -169,7 +171,7 @@ impl Source {
                     other => CliError::tool(other),
                 })
             }
-            Kind::Store(engine) | Kind::Live(engine, _) => engine.query(sql, as_of).await,
+            Kind::Store(engine) | Kind::Live(engine) => engine.query(sql, as_of).await,
         }
     }
 
@@ -188,16 +190,15 @@ impl Source {
         match self.kind {
             Kind::Server(_) => format!("Asking the server {}", self.detail),
             Kind::Store(_) => format!("Reading the store {}", self.detail),
-            Kind::Live(..) => format!("From {} of live observation of this machine", self.detail),
+            Kind::Live(_) => format!("From {} of live observation of this machine", self.detail),
         }
     }
 
     /// What to say about the origin of an answer: its time is the server's default where none was asked for, which
     /// each row shows (`ts` + `age_seconds`).
     pub fn origin(&self, reports: &[SubjectReport]) -> Origin {
-        let answered = reports
-            .iter()
-            .find_map(|r| Some(r.ts? + (r.age_seconds? * 1e6).round() as i64));
+        let answered =
+            reports.iter().find_map(|r| Some(r.ts? + (r.age_seconds? * 1e6).round() as i64));
         let newest = reports.iter().filter_map(|r| r.ts).max();
         let as_of = self.as_of.or(answered);
         let data_through = match self.kind {
@@ -209,7 +210,7 @@ impl Source {
         let source = match self.kind {
             Kind::Server(_) => "server",
             Kind::Store(_) => "store",
-            Kind::Live(..) => "live",
+            Kind::Live(_) => "live",
         };
         Origin { source, detail: self.detail.clone(), as_of, data_through }
     }

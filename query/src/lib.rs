@@ -2,7 +2,9 @@
 //!
 //! [`Engine`] answers statements. Tables are the files that the table log names plus the hot rows of this process,
 //! never a row twice (T3); with an `as_of` they hold what was known then (T7). Damaged files are skipped, named and
-//! counted ([`Engine::degraded`], `tapio_degraded()`). [`flight`] carries the answers.
+//! counted ([`Engine::degraded`], `tapio_degraded()`).
+//!
+//! [`flight`] carries the answers over Arrow Flight SQL.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod degraded;

@@ -25,13 +25,13 @@ pub async fn run(args: TargetArgs, globals: &Globals) -> Result<ExitCode, CliErr
     let wanted = args.target.as_deref().filter(|t| !t.is_empty());
     let target = wanted.map(|t| target::full_target(t, &globals.args));
     let sql = format!("SELECT * FROM tapio_check({})", literal(target.as_deref().unwrap_or("")));
+    // With a target the namespace is part of it.
+    let sql = match &globals.args.namespace {
+        Some(ns) if target.is_none() => format!("{sql} WHERE namespace = {}", literal(ns)),
+        _ => sql,
+    };
     let (schema, batches) = source.query(&sql, source.as_of()).await?;
-    let mut reports = model::check_reports(&batches);
-    if target.is_none()
-        && let Some(ns) = &globals.args.namespace
-    {
-        reports.retain(|r| r.subject.namespace.as_ref() == Some(ns));
-    }
+    let reports = model::check_reports(&batches);
     if let Some(target) = &target {
         target::one(target, &reports, &source).await?;
     }
@@ -42,7 +42,8 @@ pub async fn run(args: TargetArgs, globals: &Globals) -> Result<ExitCode, CliErr
     }
     let origin = source.origin(&reports);
     let fixes = if reports.iter().any(|r| !r.insights.is_empty()) {
-        let sql = format!("SELECT * FROM tapio_fixes({})", literal(target.as_deref().unwrap_or("")));
+        let sql =
+            format!("SELECT * FROM tapio_fixes({})", literal(target.as_deref().unwrap_or("")));
         model::fixes(&source.query(&sql, origin.as_of).await?.1)
     } else {
         Vec::new()
@@ -89,7 +90,11 @@ async fn trends(
     as_of: Option<i64>,
 ) -> Result<Vec<(i64, Trend)>, CliError> {
     let mut trends = Vec::new();
-    for r in reports.iter().filter(|r| r.predictions.iter().any(|p| p.eta_seconds.is_some())).take(TRENDS) {
+    for r in reports
+        .iter()
+        .filter(|r| r.predictions.iter().any(|p| p.eta_seconds.is_some()))
+        .take(TRENDS)
+    {
         let Some(newest) = r.ts else { continue };
         let since = crate::time::rfc3339(newest - TREND_SECONDS * 1_000_000);
         let sql = format!(
@@ -106,7 +111,8 @@ async fn trends(
             })
             .collect();
         let x = &r.resources;
-        let threshold = x.memory_level_bytes.zip(x.memory_headroom_bytes).map(|(l, h)| (l + h) as f64);
+        let threshold =
+            x.memory_level_bytes.zip(x.memory_headroom_bytes).map(|(l, h)| (l + h) as f64);
         let eta_seconds = r.predictions.iter().find_map(|p| p.eta_seconds);
         trends.push((r.subject.series_id, Trend { points, threshold, eta_seconds }));
     }

@@ -52,7 +52,11 @@ fn init(path: &Path, force: bool) -> Result<ExitCode, CliError> {
     };
     let mut options = std::fs::OpenOptions::new();
     options.write(true);
-    if force { options.create(true).truncate(true) } else { options.create_new(true) };
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
     let mut file = options.open(path).map_err(fail)?;
     file.write_all(Config::default().to_yaml(false).as_bytes()).map_err(fail)?;
     eprintln!("wrote {}", path.display());

@@ -54,9 +54,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Replay(args) => crate::pack::replay(&args, &globals).await,
         Command::Backtest(args) => crate::pack::backtest(&args, &globals).await,
         // Done above.
-        Command::Config(_) | Command::Doctor | Command::Completions { .. } | Command::Schema { .. } => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Config(_)
+        | Command::Doctor
+        | Command::Completions { .. }
+        | Command::Schema { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -31,9 +31,9 @@ pub async fn run(args: SqlArgs, globals: &Globals) -> Result<ExitCode, CliError>
         _ if std::io::stdin().is_terminal() => None,
         _ => {
             let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .map_err(|e| CliError::tool(format!("cannot read the statement from stdin: {e}")))?;
+            std::io::stdin().read_to_string(&mut text).map_err(|e| {
+                CliError::tool(format!("cannot read the statement from stdin: {e}"))
+            })?;
             Some(text)
         }
     };
@@ -79,7 +79,11 @@ async fn prompt(source: &Source, form: OutputForm) -> Result<ExitCode, CliError>
     }
 }
 
-fn print(schema: &SchemaRef, batches: &[RecordBatch], form: OutputForm) -> Result<ExitCode, CliError> {
+fn print(
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    form: OutputForm,
+) -> Result<ExitCode, CliError> {
     match form {
         OutputForm::Human => print_bytes(table::human(schema, batches).as_bytes()),
         OutputForm::Csv => print_bytes(table::csv(schema, batches).as_bytes()),
@@ -99,7 +103,8 @@ fn arrow_stream(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, 
 }
 
 fn parquet_file(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, CliError> {
-    let fail = |e: parquet::errors::ParquetError| CliError::tool(format!("cannot encode as Parquet: {e}"));
+    let fail =
+        |e: parquet::errors::ParquetError| CliError::tool(format!("cannot encode as Parquet: {e}"));
     let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).map_err(fail)?;
     for b in batches {
         writer.write(b).map_err(fail)?;
@@ -117,10 +122,12 @@ mod tests {
 
     #[test]
     fn binary_forms_read_back() {
-        let b = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)])
-            .unwrap();
+        let b =
+            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)])
+                .unwrap();
         let bytes = arrow_stream(&b.schema(), std::slice::from_ref(&b)).unwrap();
-        let back: Vec<_> = StreamReader::try_new(&bytes[..], None).unwrap().map(Result::unwrap).collect();
+        let back: Vec<_> =
+            StreamReader::try_new(&bytes[..], None).unwrap().map(Result::unwrap).collect();
         assert_eq!(back, std::slice::from_ref(&b));
         let bytes = parquet_file(&b.schema(), std::slice::from_ref(&b)).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();

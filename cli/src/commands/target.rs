@@ -15,7 +15,9 @@ const SHOWN: usize = 10;
 /// The target as the relations take it: `-n NS` goes before it.
 pub fn full_target(target: &str, global: &GlobalArgs) -> String {
     match &global.namespace {
-        Some(ns) if !target.starts_with("pid:") && !target.starts_with('/') => format!("{ns}/{target}"),
+        Some(ns) if !target.starts_with("pid:") && !target.starts_with('/') => {
+            format!("{ns}/{target}")
+        }
         _ => target.to_owned(),
     }
 }
@@ -47,7 +49,8 @@ fn not_found(target: &str, all: &[Subject]) -> String {
         for name in names {
             let lower = name.to_lowercase();
             let leaf = lower.rsplit('/').next().unwrap_or(&lower);
-            let mut score = strsim::jaro_winkler(&wanted, &lower).max(strsim::jaro_winkler(wanted_leaf, leaf));
+            let mut score =
+                strsim::jaro_winkler(&wanted, &lower).max(strsim::jaro_winkler(wanted_leaf, leaf));
             if !wanted_leaf.is_empty() && lower.contains(wanted_leaf) {
                 score = score.max(0.95);
             }
@@ -86,8 +89,11 @@ fn ambiguous(target: &str, subjects: &[&Subject]) -> Option<String> {
         // On several nodes one path or name is several things.
         let node = s.node.clone().unwrap_or_default();
         let named = thing(target, s);
-        let key =
-            if s.workload.is_some() || node.is_empty() { named } else { format!("{named}  (on {node})") };
+        let key = if s.workload.is_some() || node.is_empty() {
+            named
+        } else {
+            format!("{named}  (on {node})")
+        };
         things.entry(key).or_insert(s);
     }
     if things.len() < 2 {
@@ -135,7 +141,10 @@ mod tests {
             subject("unit", "nginx.service", "n1", Some("/system.slice/nginx.service")),
         ];
         let m = not_found("etl-nighly", &all);
-        assert_eq!(m, "nothing is named \"etl-nighly\"; near names:\n  /jobs/etl-nightly\n  etl-nightly");
+        assert_eq!(
+            m,
+            "nothing is named \"etl-nighly\"; near names:\n  /jobs/etl-nightly\n  etl-nightly"
+        );
         let m = not_found("ngin", &all);
         assert!(m.contains("nginx.service") && !m.contains("etl"), "{m}");
         assert!(not_found("zzz", &all).contains("among 2 subjects"));

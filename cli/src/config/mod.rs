@@ -75,8 +75,16 @@ struct KeyDef {
 const FIXED_KEYS: [(&str, &str, &str); 12] = [
     ("correlation.enabled", BOOL, "ask a tapio-server before the local store"),
     ("correlation.server", TEXT, "where the CLI looks for a server"),
-    ("collectors.ebpf.enabled", BOOL, "load eBPF programs (this version has none: cgroup files only)"),
-    ("collectors.ebpf.memory_tracking", BOOL, "track memory per process in the kernel (needs eBPF)"),
+    (
+        "collectors.ebpf.enabled",
+        BOOL,
+        "load eBPF programs (this version has none: cgroup files only)",
+    ),
+    (
+        "collectors.ebpf.memory_tracking",
+        BOOL,
+        "track memory per process in the kernel (needs eBPF)",
+    ),
     ("collectors.kubernetes.enabled", BOOL, "watch the Kubernetes API (not in this version)"),
     ("collectors.systemd.enabled", BOOL, "name systemd units, from their cgroup paths"),
     ("storage.url", TEXT, "folder or URL (file://, s3://, gs://, az://) of the store"),
@@ -177,7 +185,13 @@ impl Config {
         Ok(config)
     }
 
-    fn walk(&mut self, file: &str, prefix: &str, node: &Node, keys: &[KeyDef]) -> Result<(), CliError> {
+    fn walk(
+        &mut self,
+        file: &str,
+        prefix: &str,
+        node: &Node,
+        keys: &[KeyDef],
+    ) -> Result<(), CliError> {
         let entries = match &node.value {
             Value::Map(entries) => entries,
             Value::Null => return Ok(()),
@@ -377,7 +391,9 @@ fn nearest(name: &str, prefix: &str, keys: &[KeyDef]) -> String {
     let near = |wanted: &str, candidate: &str| strsim::jaro_winkler(wanted, candidate);
     let best_sibling = siblings
         .iter()
-        .map(|s| (near(name, s), if prefix.is_empty() { s.clone() } else { format!("{prefix}.{s}") }))
+        .map(|s| {
+            (near(name, s), if prefix.is_empty() { s.clone() } else { format!("{prefix}.{s}") })
+        })
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let best_key = keys
         .iter()
@@ -468,7 +484,10 @@ mod tests {
     #[test]
     fn an_unknown_key_names_file_line_and_the_nearest() {
         let e = error("correlation:\n  enabled: true\n  sever: x\n");
-        assert_eq!(e, "t.yaml:3: unknown key \"correlation.sever\"; did you mean \"correlation.server\"?");
+        assert_eq!(
+            e,
+            "t.yaml:3: unknown key \"correlation.sever\"; did you mean \"correlation.server\"?"
+        );
         let e = error("colectors:\n  ebpf: {}\n");
         assert_eq!(e, "t.yaml:1: unknown key \"colectors\"; did you mean \"collectors\"?");
         let e = error("\nwal_dir: /x\n");
@@ -482,7 +501,10 @@ mod tests {
     #[test]
     fn a_wrong_type_names_line_key_expected_and_got() {
         let e = error("correlation:\n  enabled: maybe\n");
-        assert_eq!(e, "t.yaml:2: correlation.enabled must be true or false, got the text \"maybe\"");
+        assert_eq!(
+            e,
+            "t.yaml:2: correlation.enabled must be true or false, got the text \"maybe\""
+        );
         let e = error("retention:\n  events: soon\n");
         assert!(e.starts_with("t.yaml:2: retention.events must be a duration such as 30d"), "{e}");
         let e = error("retention:\n  events: 0\n");

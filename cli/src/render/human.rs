@@ -78,7 +78,11 @@ fn everything(out: &mut String, view: &CheckView<'_>, style: Style) {
     if !quiet.is_empty() {
         line(out, "");
         let more = quiet.len().saturating_sub(SHOWN_QUIET);
-        let note = if more > 0 { format!(" (largest {SHOWN_QUIET} of {})", quiet.len()) } else { String::new() };
+        let note = if more > 0 {
+            format!(" (largest {SHOWN_QUIET} of {})", quiet.len())
+        } else {
+            String::new()
+        };
         line(out, &style.bold(&format!("HEALTHY{note}:")));
         for r in quiet.iter().take(SHOWN_QUIET) {
             let text = format!("  {:<9} {}", r.subject.kind, r.subject.as_target());
@@ -87,7 +91,13 @@ fn everything(out: &mut String, view: &CheckView<'_>, style: Style) {
     }
 }
 
-fn subject_block(out: &mut String, title: &str, r: &SubjectReport, view: &CheckView<'_>, style: Style) {
+fn subject_block(
+    out: &mut String,
+    title: &str,
+    r: &SubjectReport,
+    view: &CheckView<'_>,
+    style: Style,
+) {
     line(out, &style.bold(&format!("HEALTH STATUS: {title}")));
     line(out, &format!("  Status: {}", style.by_level(&r.status, &r.status.to_uppercase())));
     line(out, &format!("  Subject: {}", subject_line(r)));
@@ -104,7 +114,10 @@ fn subject_block(out: &mut String, title: &str, r: &SubjectReport, view: &CheckV
     }
     line(out, &format!("  {}", facts.join("   ")));
     if let Some(age) = r.age_seconds.filter(|_| r.status == "unknown") {
-        line(out, &format!("  Last seen {} before: gone, or its collector is", duration_words(age)));
+        line(
+            out,
+            &format!("  Last seen {} before: gone, or its collector is", duration_words(age)),
+        );
     }
     if !r.predictions.is_empty() {
         line(out, &style.bold("🔮 PREDICTIONS:"));
@@ -166,7 +179,9 @@ fn memory(r: &SubjectReport) -> String {
             let share = level as f64 / limit as f64 * 100.0;
             format!("{used}/{} ({share:.1}%)", bytes_words(limit as f64))
         }
-        (_, Some(left)) => format!("{used}, {} left below a parent's limit", bytes_words(left as f64)),
+        (_, Some(left)) => {
+            format!("{used}, {} left below a parent's limit", bytes_words(left as f64))
+        }
         _ => format!("{used} (no limit)"),
     }
 }
@@ -212,7 +227,14 @@ fn prediction(
     {
         let limit = trend.threshold.map(|t| format!(" {}", bytes_words(t))).unwrap_or_default();
         let bar = if forecast.is_empty() { "" } else { "│" };
-        line(out, &format!("     {history}{bar}{}{}", style.by_level("warning", &forecast), style.dim(&limit)));
+        line(
+            out,
+            &format!(
+                "     {history}{bar}{}{}",
+                style.by_level("warning", &forecast),
+                style.dim(&limit)
+            ),
+        );
     }
     let mut basis = Vec::new();
     if let Some(slope) = p.slope_bytes_per_second {
@@ -340,7 +362,11 @@ fn recommendation(out: &mut String, r: &WhyEntry) {
         _ => "",
     };
     // The relation may have said it already.
-    let term = if r.title.starts_with("Immediate") || r.title.starts_with("Long-term") { "" } else { term };
+    let term = if r.title.starts_with("Immediate") || r.title.starts_with("Long-term") {
+        ""
+    } else {
+        term
+    };
     line(out, &format!("  {term}{}", r.title));
     if let Some(detail) = &r.detail {
         line(out, &format!("    {detail}"));
@@ -405,7 +431,9 @@ fn origin_line(out: &mut String, origin: &Origin, style: Style) {
         (None, None) => String::new(),
     };
     let text = match origin.source {
-        "server" => format!("✅ Using advanced correlation analysis (server {}{through})", origin.detail),
+        "server" => {
+            format!("✅ Using advanced correlation analysis (server {}{through})", origin.detail)
+        }
         "store" => format!("📦 From the local store {}{through}", origin.detail),
         _ => format!(
             "👀 From {} of live observation of this machine{through}; a running tapio-server sees further",

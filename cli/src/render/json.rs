@@ -147,14 +147,15 @@ fn insights(r: &SubjectReport, fixes: &[Fix]) -> Vec<Value> {
     r.insights
         .iter()
         .map(|i| {
-            let actions = fixes.iter().filter(|f| f.insight_id.as_deref() == Some(&i.id)).map(|f| {
-                json!({
-                    "description": f.description,
-                    "command": f.command,
-                    "risk": f.risk,
-                    "impact": f.impact,
-                })
-            });
+            let actions =
+                fixes.iter().filter(|f| f.insight_id.as_deref() == Some(&i.id)).map(|f| {
+                    json!({
+                        "description": f.description,
+                        "command": f.command,
+                        "risk": f.risk,
+                        "impact": f.impact,
+                    })
+                });
             json!({
                 "id": i.id,
                 "pattern": i.pattern,

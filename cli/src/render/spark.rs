@@ -78,8 +78,7 @@ mod tests {
     #[test]
     fn a_flat_line_without_a_threshold_is_flat() {
         let points = (0..20).map(|i| (f64::from(i), 5.0)).collect();
-        let (history, forecast) =
-            sparkline(&Trend { points, ..Trend::default() }, 10).unwrap();
+        let (history, forecast) = sparkline(&Trend { points, ..Trend::default() }, 10).unwrap();
         assert_eq!((history.as_str(), forecast.as_str()), ("▁▁▁▁▁▁▁▁▁▁", ""));
     }
 }

@@ -15,7 +15,11 @@ pub fn human(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
     let rows: Vec<Vec<String>> =
         cells(batches).map(|row| row.iter().map(|v| cut(&plain(v))).collect()).collect();
     let width = |c: usize| {
-        rows.iter().map(|r| r[c].chars().count()).chain([header[c].chars().count()]).max().unwrap_or(0)
+        rows.iter()
+            .map(|r| r[c].chars().count())
+            .chain([header[c].chars().count()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut out = String::new();
@@ -40,7 +44,7 @@ pub fn human(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
     out
 }
 
-/// An array of objects, keys in the order of the columns.
+/// An array of objects, one per row.
 pub fn json(schema: &SchemaRef, batches: &[RecordBatch]) -> Value {
     let objects = cells(batches).map(|row| {
         let pairs = schema.fields().iter().zip(row).map(|(f, v)| (f.name().clone(), v));

@@ -52,7 +52,9 @@ fn evidence(rows: &[&[(Option<&str>, i64, &str)]]) -> ArrayRef {
         for (id, at, fact) in *facts {
             let s = list.values();
             s.field_builder::<StringBuilder>(0).unwrap().append_option(*id);
-            s.field_builder::<TimestampMicrosecondBuilder>(1).unwrap().append_value(T0 + at * 1_000_000);
+            s.field_builder::<TimestampMicrosecondBuilder>(1)
+                .unwrap()
+                .append_value(T0 + at * 1_000_000);
             s.field_builder::<StringBuilder>(2).unwrap().append_value(fact);
             s.append(true);
         }
@@ -115,7 +117,14 @@ fn check_batch() -> RecordBatch {
         ("score", floats(&[Some(0.998), None, None])),
         ("title", texts(&[Some("OOM kill predicted in 1.6 minutes"), None, None])),
         ("detail", texts(&[Some("Memory grows by 2.4 MiB/s"), None, None])),
-        ("evidence", evidence(&[&[(Some("e-1"), -60, "limit lowered"), (None, 0, "level 800 MiB")], &[], &[]])),
+        (
+            "evidence",
+            evidence(&[
+                &[(Some("e-1"), -60, "limit lowered"), (None, 0, "level 800 MiB")],
+                &[],
+                &[],
+            ]),
+        ),
     ]);
     RecordBatch::try_from_iter_with_nullable(c.into_iter().map(|(n, a)| (n, a, true))).unwrap()
 }
@@ -127,8 +136,18 @@ fn fixes_batch() -> RecordBatch {
         ("pattern", texts(&[Some("memory_leak_oom")])),
         ("insight_id", texts(&[Some("i-1")])),
         ("description", texts(&[Some("Raise the memory limit to 2 GiB")])),
-        ("command", texts(&[Some("echo 2147483648 > /sys/fs/cgroup/memory/jobs/leaky/memory.limit_in_bytes")])),
-        ("undo_command", texts(&[Some("echo 1073741824 > /sys/fs/cgroup/memory/jobs/leaky/memory.limit_in_bytes")])),
+        (
+            "command",
+            texts(&[Some(
+                "echo 2147483648 > /sys/fs/cgroup/memory/jobs/leaky/memory.limit_in_bytes",
+            )]),
+        ),
+        (
+            "undo_command",
+            texts(&[Some(
+                "echo 1073741824 > /sys/fs/cgroup/memory/jobs/leaky/memory.limit_in_bytes",
+            )]),
+        ),
         ("risk", texts(&[Some("low")])),
         ("impact", texts(&[Some("No restart; takes effect at once")])),
         ("cost", texts(&[Some("1 GiB more may be used")])),
@@ -150,17 +169,33 @@ fn why_batch() -> RecordBatch {
         ("name", name("leaky")),
         ("cgroup", name("/jobs/leaky")),
         ("kind", texts(&[None, None, Some("memory.growth"), Some("immediate")])),
-        ("title", texts(&[Some("OOM kill predicted"), Some("Memory grows"), Some("Process 42 (leak) grows"), Some("Raise the limit")])),
+        (
+            "title",
+            texts(&[
+                Some("OOM kill predicted"),
+                Some("Memory grows"),
+                Some("Process 42 (leak) grows"),
+                Some("Raise the limit"),
+            ]),
+        ),
         ("score", floats(&[None, None, Some(0.91), None])),
         ("pattern", name("memory_leak_oom")),
         ("detail", texts(&[None, None, None, Some("Buys 7 minutes")])),
-        ("evidence", evidence(&[&[], &[(None, -60, "x")], &[(None, 0, "grows by 2.4 MiB/s")], &[]])),
+        (
+            "evidence",
+            evidence(&[&[], &[(None, -60, "x")], &[(None, 0, "grows by 2.4 MiB/s")], &[]]),
+        ),
     ];
     RecordBatch::try_from_iter_with_nullable(c.into_iter().map(|(n, a)| (n, a, true))).unwrap()
 }
 
 fn origin() -> Origin {
-    Origin { source: "server", detail: "localhost:9090".into(), as_of: Some(T0 + 500_000), data_through: Some(T0 + 500_000) }
+    Origin {
+        source: "server",
+        detail: "localhost:9090".into(),
+        as_of: Some(T0 + 500_000),
+        data_through: Some(T0 + 500_000),
+    }
 }
 
 fn view<'a>(
@@ -244,7 +279,10 @@ fn what_cannot_be_said_has_a_reason() {
     assert!(calm.contains("   → Cannot say when OOM: no limit applies\n"), "{calm}");
     assert!(calm.ends_with("📦 From the local store /s, data through 00:00:00 UTC\n"), "{calm}");
     let gone = human::check(&view(Some("gone"), &origin, &reports[2..], &[], &[]), Style::PLAIN);
-    assert!(gone.contains("Status: UNKNOWN") && gone.contains("Last seen 5 minutes before"), "{gone}");
+    assert!(
+        gone.contains("Status: UNKNOWN") && gone.contains("Last seen 5 minutes before"),
+        "{gone}"
+    );
     assert!(gone.contains("1 MiB, 10 MiB left below a parent's limit   CPU: not known"), "{gone}");
     assert_eq!(human::confidence(Some(0.9), Some(41)), "90 % (n = 41)");
 }
@@ -255,7 +293,10 @@ fn check_as_json_has_the_published_shape() {
     let fixes = model::fixes(&[fixes_batch()]);
     let v = as_json::check(Some("leaky"), &origin(), &reports[..1], &fixes, &[]);
     assert_eq!(v["as_of"], "2026-11-23T00:00:00.500Z");
-    assert_eq!((&v["source"], &v["status"], &v["target"]), (&json!("server"), &json!("unhealthy"), &json!("leaky")));
+    assert_eq!(
+        (&v["source"], &v["status"], &v["target"]),
+        (&json!("server"), &json!("unhealthy"), &json!("leaky"))
+    );
     let subject = json!({"kind": "cgroup", "namespace": null, "name": "leaky", "container": null, "node": "node1", "cgroup": "/jobs/leaky"});
     assert_eq!(
         v["predictions"],
@@ -275,7 +316,10 @@ fn check_as_json_has_the_published_shape() {
             "risk": "low", "impact": "No restart; takes effect at once"
         }])
     );
-    assert_eq!(v["insights"][0]["evidence"][0], json!({"event_id": "e-1", "ts": "2026-11-22T23:59:00Z", "fact": "limit lowered"}));
+    assert_eq!(
+        v["insights"][0]["evidence"][0],
+        json!({"event_id": "e-1", "ts": "2026-11-22T23:59:00Z", "fact": "limit lowered"})
+    );
     let all = as_json::check(None, &origin(), &reports, &fixes, &[]);
     assert_eq!(all["subjects"].as_array().unwrap().len(), 3);
     assert_eq!((&all["target"], &all["status"]), (&Value::Null, &json!("unhealthy")));
@@ -323,7 +367,12 @@ fn no_cause_proven_is_an_answer() {
     .unwrap();
     let report = model::why_report(&[batch]);
     let text = human::why("calm", &origin(), &report, None, &[], Style::PLAIN);
-    assert!(text.starts_with("ANALYSIS: No cause proven for calm\nROOT CAUSE:\n  → No cause proven: nothing grew\n"), "{text}");
+    assert!(
+        text.starts_with(
+            "ANALYSIS: No cause proven for calm\nROOT CAUSE:\n  → No cause proven: nothing grew\n"
+        ),
+        "{text}"
+    );
     let v = as_json::why("calm", &origin(), &report, &[]);
     assert_eq!((&v["verdict"], &v["causes"]), (&json!("no_cause_proven"), &json!([])));
     assert_required("why", &v);
@@ -370,7 +419,11 @@ fn validate(root: &Value, schema: &Value, v: &Value, at: &str) -> Result<(), Str
     }
     if let Some(any) = schema["oneOf"].as_array() {
         let errors: Vec<_> = any.iter().filter_map(|s| validate(root, s, v, at).err()).collect();
-        return if errors.len() + 1 == any.len() { Ok(()) } else { Err(format!("{at}: {errors:?}")) };
+        return if errors.len() + 1 == any.len() {
+            Ok(())
+        } else {
+            Err(format!("{at}: {errors:?}"))
+        };
     }
     let is = |t: &str| match t {
         "object" => v.is_object(),

@@ -71,10 +71,7 @@ mod tests {
     fn nested_values_are_indented_and_texts_quoted() {
         let v = json!({"a": [1, {"b": null, "c": []}], "no": "x: y\n", "e": {}});
         let yaml = to_yaml(&v);
-        assert_eq!(
-            yaml,
-            "a:\n  - 1\n  -\n    b: null\n    c: []\ne: {}\n\"no\": \"x: y\\n\"\n"
-        );
+        assert_eq!(yaml, "a:\n  - 1\n  -\n    b: null\n    c: []\ne: {}\n\"no\": \"x: y\\n\"\n");
         let back: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
             serde_saphyr::from_str(&yaml).unwrap();
         assert_eq!(back.len(), 3);

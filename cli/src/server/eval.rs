@@ -100,7 +100,9 @@ impl Episodes {
 mod tests {
     use super::*;
     use arrow::{
-        array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
+        array::{
+            ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+        },
         compute::cast,
     };
 
@@ -115,9 +117,9 @@ mod tests {
                     "series_id" => Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0))),
                     "severity" => Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.1))),
                     "score" => Arc::new(Float64Array::from(vec![0.5; n])),
-                    "ts" | "observed_at" | "window_start" | "window_end" => {
-                        Arc::new(TimestampMicrosecondArray::from(vec![1_000; n]).with_timezone("UTC"))
-                    }
+                    "ts" | "observed_at" | "window_start" | "window_end" => Arc::new(
+                        TimestampMicrosecondArray::from(vec![1_000; n]).with_timezone("UTC"),
+                    ),
                     _ => Arc::new(StringArray::from(vec!["x"; n])),
                 };
                 cast(&values, &c.ty.arrow()).unwrap()

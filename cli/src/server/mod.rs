@@ -66,7 +66,8 @@ pub async fn run(cli: ServerCli) -> Result<ExitCode, CliError> {
         cli.evaluate_every,
         stopping.clone(),
     ));
-    let options = FlightOptions { query_timeout: Some(config.query_limit), ..FlightOptions::default() };
+    let options =
+        FlightOptions { query_timeout: Some(config.query_limit), ..FlightOptions::default() };
     let mut serving =
         tokio::spawn(serve(listener, Arc::new(Backend(engine)), options, stopped(stopping)));
 
@@ -101,7 +102,9 @@ pub async fn run(cli: ServerCli) -> Result<ExitCode, CliError> {
     }
     match ingest.shutdown().await {
         Ok(_) => tracing::info!("all rows are in files; stopped"),
-        Err(e) => tracing::error!("the last flush failed, the rows stay in the write-ahead log: {e}"),
+        Err(e) => {
+            tracing::error!("the last flush failed, the rows stay in the write-ahead log: {e}")
+        }
     }
     failure.map_or(Ok(ExitCode::SUCCESS), |e| Err(CliError::tool(e)))
 }
@@ -126,10 +129,26 @@ fn log_start(config: &Config, ingest: &Ingest) {
     );
     // What was asked for and is not there must not look as if it were (T8).
     let missing = [
-        (config.ebpf_enabled, "collectors.ebpf.enabled", "this version loads no eBPF programs; cgroup files and /proc are read"),
-        (config.ebpf_memory_tracking, "collectors.ebpf.memory_tracking", "this version loads no eBPF programs; /proc is read"),
-        (config.kubernetes_enabled, "collectors.kubernetes.enabled", "this version does not watch the Kubernetes API; pods are known by their cgroups"),
-        (!config.systemd_enabled, "collectors.systemd.enabled", "units are named from cgroup paths, which costs nothing and stays on"),
+        (
+            config.ebpf_enabled,
+            "collectors.ebpf.enabled",
+            "this version loads no eBPF programs; cgroup files and /proc are read",
+        ),
+        (
+            config.ebpf_memory_tracking,
+            "collectors.ebpf.memory_tracking",
+            "this version loads no eBPF programs; /proc is read",
+        ),
+        (
+            config.kubernetes_enabled,
+            "collectors.kubernetes.enabled",
+            "this version does not watch the Kubernetes API; pods are known by their cgroups",
+        ),
+        (
+            !config.systemd_enabled,
+            "collectors.systemd.enabled",
+            "units are named from cgroup paths, which costs nothing and stays on",
+        ),
         (!config.retention.is_empty(), "retention", "this version deletes nothing yet"),
     ];
     for (asked, key, why) in missing {
