@@ -7,7 +7,7 @@ cargo build -q --workspace --bins
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
 export PATH="$target/debug:$PATH"
 here=$PWD/datasets
-cd "$here/workloads"
+cd "$here"
 
 pack() {  # NAME TAPIO-RECORD-ARGUMENT... -- COMMAND...
     local name=$1; shift

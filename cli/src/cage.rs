@@ -15,7 +15,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum CageError {
     /// No hierarchy has a memory controller.
-    #[error("no cgroup hierarchy with a memory controller is mounted (looked in /proc/self/mountinfo)")]
+    #[error(
+        "no cgroup hierarchy with a memory controller is mounted (looked in /proc/self/mountinfo)"
+    )]
     NoController,
     /// A file of the hierarchy cannot be read or written.
     #[error("{path}: {source}; making a memory cgroup needs root")]
@@ -115,7 +117,8 @@ impl Drop for Cage {
     fn drop(&mut self) {
         let deadline = Instant::now() + LEAVE;
         while fs::remove_dir(&self.dir).is_err() && Instant::now() < deadline {
-            for pid in fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default().lines() {
+            for pid in fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default().lines()
+            {
                 if let Ok(pid) = pid.parse::<i32>()
                     && let Some(pid) = rustix::process::Pid::from_raw(pid)
                 {
@@ -129,8 +132,7 @@ impl Drop for Cage {
 
 fn memory_root() -> Result<(PathBuf, bool), CageError> {
     let path = PathBuf::from("/proc/self/mountinfo");
-    let text =
-        fs::read_to_string(&path).map_err(|source| CageError::Io { path, source })?;
+    let text = fs::read_to_string(&path).map_err(|source| CageError::Io { path, source })?;
     let mut v2 = None;
     for line in text.lines() {
         // proc(5): fields before " - " describe the mount, after it: type, source, super options.

@@ -6,9 +6,9 @@
 -- param: recent_seconds float64 = 300 -- a kill this recent is reported by itself
 -- param: critical_probability float64 = 0.5 -- from here on critical
 -- param: warning_probability float64 = 0.3 -- from here on a warning
--- remedy: Raise the memory limit of the subject: it buys time in proportion to the growth
--- remedy: Find what keeps the memory: profile the process with the largest growth, or look at what changed when the growth began
--- remedy: Restart the subject in a quiet moment: the growth starts again from the bottom
+-- remedy: Immediate: raise the memory limit of the subject, it buys time in proportion to the growth
+-- remedy: Immediate: restart the subject in a quiet moment, the growth starts again from the bottom
+-- remedy: Long-term: find what keeps the memory: profile the process with the largest growth, or look at what changed when the growth began
 --
 -- What counts is limit - headroom: it reaches the limit when this cgroup or one above it does, whichever comes first.
 -- A cheap screen (exact least squares over the window and over its last minute) decides who gets the full forecast over

@@ -8,6 +8,7 @@ mod batch;
 mod id;
 mod pattern;
 mod table;
+pub mod words;
 
 pub use batch::{BatchError, TableBatch};
 pub use id::{SeriesIdentity, derived_id, series_id};

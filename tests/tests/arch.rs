@@ -55,7 +55,8 @@ fn crates_use_only_what_they_may() {
 
 #[test]
 fn versions_stand_in_one_place() {
-    let members: BTreeMap<_, _> = ARROWS.iter().map(|(f, _)| (*f, ())).chain([("tests", ())]).collect();
+    let members: BTreeMap<_, _> =
+        ARROWS.iter().map(|(f, _)| (*f, ())).chain([("tests", ())]).collect();
     for folder in members.keys() {
         let text = fs::read_to_string(workspace().join(folder).join("Cargo.toml")).unwrap();
         let manifest: toml::Table = text.parse().unwrap();

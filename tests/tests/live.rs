@@ -3,7 +3,10 @@
 use std::{process::Command, time::Duration};
 
 use serde_json::Value;
-use tapio_cli::{cage::Cage, time::{now_us, parse_time}};
+use tapio_cli::{
+    cage::Cage,
+    time::{now_us, parse_time},
+};
 use tapio_tests::{binary, can_cage, wait_for};
 
 use crate::server::Server;

@@ -8,7 +8,8 @@ use tapio_tests::{binary, pack, workspace};
 
 const INCIDENTS: &[&str] =
     &["oom-linear", "oom-accelerating", "oom-gc-sawtooth", "oom-after-limit-change"];
-const NOT_INCIDENTS: &[&str] = &["warmup-plateau", "sawtooth-stable", "burst-then-release", "quiet"];
+const NOT_INCIDENTS: &[&str] =
+    &["warmup-plateau", "sawtooth-stable", "burst-then-release", "quiet"];
 
 fn tapio(args: &[&str]) -> String {
     let out = Command::new(binary("tapio")).args(args).output().unwrap();
@@ -46,7 +47,8 @@ fn what_did_not_fail_raises_no_alarm() {
 fn packs_are_small_and_say_what_the_kernel_said() {
     for name in INCIDENTS.iter().chain(NOT_INCIDENTS) {
         let dir = pack(name);
-        let size: u64 = fs::read_dir(&dir).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+        let size: u64 =
+            fs::read_dir(&dir).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
         assert!(size <= 2 << 20, "{name} has {size} bytes");
         let text = fs::read_to_string(dir.join("manifest.json")).unwrap();
         let manifest: Value = serde_json::from_str(&text).unwrap();
@@ -107,7 +109,8 @@ fn a_wrong_pack_is_named() {
     let e = out(&bent);
     assert!(e.contains("resources.parquet") && e.contains("sha256"), "{e}");
     let path = bent.join("manifest.json");
-    let text = fs::read_to_string(&path).unwrap().replace("\"schema_version\":1", "\"schema_version\":7");
+    let text =
+        fs::read_to_string(&path).unwrap().replace("\"schema_version\":1", "\"schema_version\":7");
     fs::write(&path, text).unwrap();
     let e = out(&bent);
     assert!(e.contains("schema_version is 7") && e.contains("newer tapio"), "{e}");

@@ -34,7 +34,10 @@ impl Server {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the server ended: {status}: {}", log(dir));
             }
-            fs::read_to_string(&addr).ok().filter(|a| a.ends_with('\n')).map(|a| a.trim().to_owned())
+            fs::read_to_string(&addr)
+                .ok()
+                .filter(|a| a.ends_with('\n'))
+                .map(|a| a.trim().to_owned())
         });
         Self { child, address, dir: dir.to_owned() }
     }
@@ -81,7 +84,10 @@ fn log(dir: &Path) -> String {
 }
 
 fn rows(server: &Server) -> Option<i64> {
-    let out = server.json(&["sql", "SELECT count(*) AS n, count(DISTINCT concat(series_id, ts)) AS d FROM resources"])?;
+    let out = server.json(&[
+        "sql",
+        "SELECT count(*) AS n, count(DISTINCT concat(series_id, ts)) AS d FROM resources",
+    ])?;
     let row = &out.as_array()?[0];
     assert_eq!(row["n"], row["d"], "a row stands twice");
     row["n"].as_i64()

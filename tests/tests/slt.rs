@@ -4,7 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
-use tapio_cli::{cell::value, pack::{Manifest, PackSource}};
+use tapio_cli::{
+    cell::value,
+    pack::{Manifest, PackSource},
+};
 use tapio_query::{Engine, EngineOptions, QueryError};
 use tapio_sql::PatternCatalog;
 use tapio_store::Store;
@@ -20,7 +23,8 @@ impl Database {
         let manifest = Manifest::read(pack).unwrap();
         let source = PackSource::open(pack, &manifest).unwrap();
         let patterns = PatternCatalog::builtin().unwrap();
-        let options = EngineOptions { hot: source, ..EngineOptions::new(Store::memory(), patterns) };
+        let options =
+            EngineOptions { hot: source, ..EngineOptions::new(Store::memory(), patterns) };
         let engine = Engine::new(options).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { engine, runtime }

@@ -322,11 +322,15 @@ fn cgroup_checks(report: &mut Report, mountinfo: &str, proc_cgroups: &str) {
 }
 
 fn kernel_checks(report: &mut Report) {
-    let btf = Path::new("/sys/kernel/btf/vmlinux");
-    match std::fs::metadata(btf) {
-        Ok(m) => report.ok("kernel BTF", format!("{} ({} bytes)", btf.display(), m.len())),
-        Err(e) => {
-            report.degraded("kernel BTF", format!("{}: {e}", btf.display()), "no eBPF collectors")
+    for feature in tapio_ebpf::KernelSupport::probe().features {
+        let name = format!("kernel: {}", feature.name);
+        match feature.missing {
+            None => report.ok(&name, "available"),
+            Some(why) => report.degraded(
+                &name,
+                why,
+                &format!("later: {}; this version loads no kernel program", feature.costs),
+            ),
         }
     }
     let status = read("/proc/self/status");

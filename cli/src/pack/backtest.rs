@@ -1,6 +1,6 @@
 //! `tapio backtest`: how early, how right, and beside it what `predict_linear` would have done on the same rows.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -12,11 +12,7 @@ use super::{
     replay::time_of,
 };
 use crate::{
-    Globals,
-    commands::print_bytes,
-    args::OutputForm,
-    error::CliError,
-    time::rfc3339,
+    Globals, args::OutputForm, commands::print_bytes, error::CliError, time::rfc3339,
     units::duration_words,
 };
 
@@ -68,10 +64,13 @@ pub async fn backtest(args: &BacktestArgs, globals: &Globals) -> Result<ExitCode
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
         bar.set_style(style);
     }
+    // All are opened first: a wrong path is told before anything takes time.
+    let walks = args.packs.iter().map(|p| Walk::open(p, args.step));
+    let walks = walks.collect::<Result<Vec<_>, _>>()?;
     let mut reports = Vec::new();
-    for pack in &args.packs {
-        bar.set_message(pack.display().to_string());
-        reports.push(run(pack, args).await?);
+    for walk in walks {
+        bar.set_message(walk.manifest.name.clone());
+        reports.push(run(&walk).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -82,8 +81,7 @@ pub async fn backtest(args: &BacktestArgs, globals: &Globals) -> Result<ExitCode
     print_bytes(text.as_bytes())
 }
 
-async fn run(pack: &Path, args: &BacktestArgs) -> Result<Report, CliError> {
-    let walk = Walk::open(pack, args.step)?;
+async fn run(walk: &Walk) -> Result<Report, CliError> {
     let truth = walk.manifest.truth.first();
     let truth_at = truth.map(time_of).transpose()?;
     // Of each subject its own steps; the one that matters is the one that was killed, else the likeliest to be.
@@ -120,7 +118,7 @@ async fn run(pack: &Path, args: &BacktestArgs) -> Result<Report, CliError> {
     let Some((series_id, _, mut steps)) = chosen else {
         return Err(CliError::tool(format!(
             "{}: no cgroup in it has a limit, so there is nothing to score",
-            pack.display()
+            walk.manifest.name
         )));
     };
     let memory = walk.memory(series_id);

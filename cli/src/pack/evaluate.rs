@@ -68,7 +68,9 @@ impl Walk {
         for hot in self.source.hot("resources").batches {
             let b = &hot.batch;
             let column = |n: &str| b.column_by_name(n)?.as_primitive_opt::<Int64Type>();
-            let ts = b.column_by_name("ts").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+            let ts = b
+                .column_by_name("ts")
+                .and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
             let (Some(ids), Some(limit), Some(headroom), Some(ts)) = (
                 column("series_id"),
                 column("memory_limit_bytes"),

@@ -1,6 +1,9 @@
 //! `manifest.json` of a pack: what it is, where it came from, and what the kernel says happened.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -57,7 +60,9 @@ pub enum PackError {
 impl PackError {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let hint = match source.kind() {
-            io::ErrorKind::NotFound => "; a pack is a folder with a manifest.json, `tapio record` makes one",
+            io::ErrorKind::NotFound => {
+                "; a pack is a folder with a manifest.json, `tapio record` makes one"
+            }
             _ => "",
         };
         Self::Io { path: path.into(), source, hint }

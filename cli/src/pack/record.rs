@@ -106,7 +106,11 @@ fn observe(args: &RecordArgs, stop: &AtomicBool) -> Result<(Rows, About), CliErr
     if cage.is_none() {
         truth = truth_of(&rows);
     }
-    let command = if args.command.is_empty() { "(this machine as it ran)".into() } else { args.command.join(" ") };
+    let command = if args.command.is_empty() {
+        "(this machine as it ran)".into()
+    } else {
+        args.command.join(" ")
+    };
     Ok((rows, About { command, license: args.license.clone(), truth }))
 }
 
@@ -222,10 +226,7 @@ impl Running {
             return Err(CliError::tool("there is no command to run"));
         };
         let mut command: Command = cage.command(program, args);
-        command
-            .spawn()
-            .map(Self)
-            .map_err(|e| CliError::tool(format!("cannot run {program}: {e}")))
+        command.spawn().map(Self).map_err(|e| CliError::tool(format!("cannot run {program}: {e}")))
     }
 
     fn ended(&mut self) -> Result<Option<ExitStatus>, CliError> {
@@ -254,8 +255,7 @@ async fn from_store(
     };
     let store = Store::open(store, false).map_err(CliError::tool)?;
     let patterns = PatternCatalog::builtin().map_err(CliError::tool)?;
-    let engine = Engine::new(EngineOptions::new(store, patterns))
-        .map_err(CliError::tool)?;
+    let engine = Engine::new(EngineOptions::new(store, patterns)).map_err(CliError::tool)?;
     let under = match &args.cgroup {
         None => String::new(),
         Some(path) => {
@@ -278,9 +278,9 @@ async fn from_store(
         let (_, batches) = engine.sql(&sql, Some(i64::MAX)).await.map_err(CliError::tool)?;
         for batch in batches {
             if table == "resources"
-                && let Some(ts) = batch
-                    .column_by_name("ts")
-                    .and_then(|c| c.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>())
+                && let Some(ts) = batch.column_by_name("ts").and_then(|c| {
+                    c.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>()
+                })
             {
                 ts.iter().flatten().for_each(|t| recorded.tick(t));
             }

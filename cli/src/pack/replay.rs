@@ -1,6 +1,10 @@
 //! `tapio replay`: what Tapio would have said, tick by tick.
 
-use std::{fmt::Write as _, io::{self, BufWriter, Write}, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    io::{self, BufWriter, Write},
+    process::ExitCode,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -35,7 +39,11 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
     let json = match globals.args.output {
         OutputForm::Human => false,
         OutputForm::Json => true,
-        _ => return Err(CliError::tool("replay prints human or json (-o json: one line per evaluation)")),
+        _ => {
+            return Err(CliError::tool(
+                "replay prints human or json (-o json: one line per evaluation)",
+            ));
+        }
     };
     let walk = Walk::open(&args.pack, args.step)?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -59,10 +67,11 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
         for report in &walk.evaluate(at).await? {
             let _ = writeln!(transcript, "{}", line(&text_at, report));
             let series_id = report.subject.series_id;
-            let index = watched.iter().position(|w| w.series_id == series_id).unwrap_or_else(|| {
-                watched.push(Watched { series_id, alarm: Alarm::new(), first: None });
-                watched.len() - 1
-            });
+            let index =
+                watched.iter().position(|w| w.series_id == series_id).unwrap_or_else(|| {
+                    watched.push(Watched { series_id, alarm: Alarm::new(), first: None });
+                    watched.len() - 1
+                });
             let Some(w) = watched.get_mut(index) else { continue };
             let change = w.alarm.push(at, oom(report).and_then(|p| p.probability));
             if change == AlarmChange::Raised && w.first.is_none() {
@@ -90,12 +99,8 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
     let digest = sha256(transcript.as_bytes());
     if json {
         print(&mut out, &transcript)?;
-        let truth: Vec<_> = walk
-            .manifest
-            .truth
-            .iter()
-            .map(|t| json!({"type": t.ty, "at": t.at}))
-            .collect();
+        let truth: Vec<_> =
+            walk.manifest.truth.iter().map(|t| json!({"type": t.ty, "at": t.at})).collect();
         let summary = json!({"summary": {
             "truth": truth,
             "first_alarm_at": first_alarm.map(rfc3339),
@@ -123,7 +128,7 @@ fn header(walk: &Walk) -> String {
         "REPLAY: {} ({})\n  Recorded: {} .. {} on {}\n  Command:  {}\n\n  \
          {:8}  {:>22}  {:>10}  {:>21}  {:>16}\n",
         m.name,
-        if m.truth.is_empty() { "nothing failed" } else { "an incident" },
+        if m.truth.is_empty() { "nothing failed" } else { "ended by the kernel" },
         m.start,
         m.end,
         m.kernel,
@@ -163,7 +168,10 @@ fn human_line(at: i64, report: &SubjectReport, raised: bool) -> String {
 
 fn kernel_line(t: &Truth) -> String {
     let at = time_of(t).map_or_else(|_| t.at.clone(), clock_time);
-    format!("  {at:8}  ✗ the kernel killed a process in {} for lack of memory ({})\n", t.subject, t.counter)
+    format!(
+        "  {at:8}  ✗ the kernel killed a process in {} for lack of memory ({})\n",
+        t.subject, t.counter
+    )
 }
 
 fn summary(walk: &Walk, first_alarm: Option<i64>, lead: Option<f64>, digest: &str) -> String {
@@ -171,9 +179,14 @@ fn summary(walk: &Walk, first_alarm: Option<i64>, lead: Option<f64>, digest: &st
         (Some(a), Some(l)) => {
             format!("Alarm at {}, {} before the kernel's kill.", clock_time(a), duration_words(l))
         }
-        (Some(a), None) => format!("Alarm at {}, but nothing failed: a false alarm.", clock_time(a)),
+        (Some(a), None) => {
+            format!("Alarm at {}, and nothing had failed when the recording ended.", clock_time(a))
+        }
         (None, _) if walk.manifest.truth.is_empty() => "No alarm, and nothing failed.".into(),
         (None, _) => "No alarm: the kill came unannounced.".into(),
     };
-    format!("\n{said}\nAn alarm is P ≥ 0.5 in three evaluations in a row. sha256 of all lines: {}\n", digest)
+    format!(
+        "\n{said}\nAn alarm is P ≥ 0.5 in three evaluations in a row. sha256 of all lines: {}\n",
+        digest
+    )
 }

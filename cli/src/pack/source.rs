@@ -45,13 +45,15 @@ impl PackSource {
                 return Err(fail(format!("has {rows} rows, the manifest says {}", file.rows)));
             }
             for batch in batches {
-                let batch = TableBatch::try_new(def.clone(), batch).map_err(|e| fail(e.to_string()))?;
+                let batch =
+                    TableBatch::try_new(def.clone(), batch).map_err(|e| fail(e.to_string()))?;
                 tables.entry(stem.clone()).or_default().push(batch.into_batch());
             }
         }
-        let ticks = span(tables.get("resources").map_or(&[][..], Vec::as_slice)).ok_or_else(|| {
-            PackError::File { path: pack.into(), message: "has no rows in resources".into() }
-        })?;
+        let ticks =
+            span(tables.get("resources").map_or(&[][..], Vec::as_slice)).ok_or_else(|| {
+                PackError::File { path: pack.into(), message: "has no rows in resources".into() }
+            })?;
         Ok(Arc::new(Self { tables, ticks }))
     }
 
@@ -64,7 +66,8 @@ impl PackSource {
 fn span(batches: &[RecordBatch]) -> Option<(i64, i64)> {
     let mut span: Option<(i64, i64)> = None;
     for b in batches {
-        let times = b.column_by_name("observed_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+        let times =
+            b.column_by_name("observed_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
         if let (Some(lo), Some(hi)) = (min(times), max(times)) {
             span = Some(span.map_or((lo, hi), |(a, b)| (a.min(lo), b.max(hi))));
         }

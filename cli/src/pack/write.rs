@@ -1,6 +1,10 @@
 //! Writes the files and the manifest of a pack.
 
-use std::{collections::BTreeMap, fs, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use arrow::array::RecordBatch;
 use tapio_sql::{TableBatch, catalog};

@@ -356,18 +356,7 @@ fn finding(report: &WhyReport, cause: &WhyEntry) -> String {
 }
 
 fn recommendation(out: &mut String, r: &WhyEntry) {
-    let term = match r.kind.as_deref() {
-        Some(kind) if kind.contains("immediate") => "Immediate: ",
-        Some(kind) if kind.contains("long") => "Long-term: ",
-        _ => "",
-    };
-    // The relation may have said it already.
-    let term = if r.title.starts_with("Immediate") || r.title.starts_with("Long-term") {
-        ""
-    } else {
-        term
-    };
-    line(out, &format!("  {term}{}", r.title));
+    line(out, &format!("  {}", r.title));
     if let Some(detail) = &r.detail {
         line(out, &format!("    {detail}"));
     }

@@ -175,7 +175,7 @@ fn why_batch() -> RecordBatch {
                 Some("OOM kill predicted"),
                 Some("Memory grows"),
                 Some("Process 42 (leak) grows"),
-                Some("Raise the limit"),
+                Some("Immediate: Raise the limit"),
             ]),
         ),
         ("score", floats(&[None, None, Some(0.91), None])),

@@ -17,6 +17,8 @@ use datafusion::{
     },
 };
 
+use tapio_sql::words::{bytes_words, duration_words};
+
 use super::time_type;
 
 macro_rules! scalar_udf {
@@ -69,9 +71,9 @@ scalar_udf!(
     "tapio_format_bytes",
     TypeSignature::Exact(vec![DataType::Float64]),
     DataType::Utf8,
-    |c| Arc::new(c[0].as_primitive::<Float64Type>().iter().map(|v| v.map(bytes)).collect::<StringArray>()),
+    |c| Arc::new(c[0].as_primitive::<Float64Type>().iter().map(|v| v.map(bytes_words)).collect::<StringArray>()),
     "tapio_format_bytes(x)",
-    "Bytes for a human, decimal prefixes: 2.4 MB. NULL for NULL. Example: tapio_format_bytes(2400000) || '/s'"
+    "Bytes for a human, binary prefixes: 2.3 MiB. NULL for NULL. Example: tapio_format_bytes(2400000) || '/s'"
 );
 scalar_udf!(
     /// `tapio_format_duration(s)`.
@@ -79,9 +81,9 @@ scalar_udf!(
     "tapio_format_duration",
     TypeSignature::Exact(vec![DataType::Float64]),
     DataType::Utf8,
-    |c| Arc::new(c[0].as_primitive::<Float64Type>().iter().map(|v| v.map(duration)).collect::<StringArray>()),
+    |c| Arc::new(c[0].as_primitive::<Float64Type>().iter().map(|v| v.map(duration_words)).collect::<StringArray>()),
     "tapio_format_duration(seconds)",
-    "Seconds for a human: 42 s, 1.5 minutes, 3.2 hours, 2.0 days. NULL for NULL. Example: 'in ' || tapio_format_duration(90)"
+    "Seconds for a human: 42 seconds, 1.5 minutes, 3.2 hours, 2 days. NULL for NULL. Example: 'in ' || tapio_format_duration(90)"
 );
 scalar_udf!(
     /// `tapio_derived_id(part, …)`.
@@ -153,59 +155,9 @@ fn ancestors(path: &str, mut each: impl FnMut(&str)) {
     each("/");
 }
 
-pub(super) fn bytes(x: f64) -> String {
-    let (mut v, mut unit) = (x, "B");
-    for next in ["kB", "MB", "GB", "TB", "PB"] {
-        if v.abs() < 999.5 {
-            break;
-        }
-        v /= 1000.0;
-        unit = next;
-    }
-    match unit {
-        "B" => format!("{v:.0} {unit}"),
-        _ if v.abs() < 99.95 => format!("{v:.1} {unit}"),
-        _ => format!("{v:.0} {unit}"),
-    }
-}
-
-pub(super) fn duration(s: f64) -> String {
-    match s.abs() {
-        a if a < 9.95 && a != a.round() => format!("{s:.1} s"),
-        a if a < 89.5 => format!("{s:.0} s"),
-        a if a < 5_400.0 => format!("{:.1} minutes", s / 60.0),
-        a if a < 172_800.0 => format!("{:.1} hours", s / 3_600.0),
-        _ => format!("{:.1} days", s / 86_400.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_are_written_for_humans() {
-        for (x, s) in [
-            (0.0, "0 B"),
-            (999.0, "999 B"),
-            (2.4e6, "2.4 MB"),
-            (-1.5e9, "-1.5 GB"),
-            (512e6, "512 MB"),
-            (999_999.0, "1.0 MB"),
-        ] {
-            assert_eq!(bytes(x), s);
-        }
-        for (x, s) in [
-            (0.0, "0 s"),
-            (4.2, "4.2 s"),
-            (42.0, "42 s"),
-            (90.0, "1.5 minutes"),
-            (7200.0, "2.0 hours"),
-            (1e6, "11.6 days"),
-        ] {
-            assert_eq!(duration(x), s);
-        }
-    }
 
     #[test]
     fn ancestors_end_at_the_root() {

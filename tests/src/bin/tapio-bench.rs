@@ -60,7 +60,9 @@ async fn make(dir: &str, series: i64, points: i64) {
         .map(|c| match c.name.as_str() {
             "series_id" => int(ids.clone()),
             "ts" | "observed_at" => time.clone(),
-            "memory_usage_bytes" | "memory_working_set_bytes" | "memory_level_bytes" => used.clone(),
+            "memory_usage_bytes" | "memory_working_set_bytes" | "memory_level_bytes" => {
+                used.clone()
+            }
             "memory_limit_bytes" => int(vec![LIMIT; rows]),
             "memory_headroom_bytes" => headroom.clone(),
             _ => new_null_array(&c.ty.arrow(), rows),

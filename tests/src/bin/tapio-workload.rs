@@ -3,7 +3,11 @@
 //! `tapio-workload SHAPE [KEY=VALUE ...]`; shapes and keys are in [`USAGE`]. Prints nothing; ends when it is killed or
 //! after `seconds`.
 
-use std::{process::ExitCode, thread::sleep, time::{Duration, Instant}};
+use std::{
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 const USAGE: &str = "usage: tapio-workload SHAPE [KEY=VALUE ...]
   linear       base_mib rate_mib_s            grows by rate_mib_s, in uneven steps, until it is killed
@@ -63,9 +67,8 @@ fn main() -> ExitCode {
             }
         }
     }
-    let get = |key: &str, default: f64| {
-        pairs.iter().find(|(k, _)| k == key).map_or(default, |(_, v)| *v)
-    };
+    let get =
+        |key: &str, default: f64| pairs.iter().find(|(k, _)| k == key).map_or(default, |(_, v)| *v);
     let base = get("base_mib", 20.0);
     let mut uneven = Uneven(get("seed", 1.0) as u64 * 2 + 1);
     let mut memory = Memory(Vec::new());
