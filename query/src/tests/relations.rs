@@ -57,7 +57,7 @@ async fn a_kill_is_reported_and_explained_by_the_growth_before_it() {
     let q = "SELECT severity, title, evidence FROM tapio_check('leak')";
     let shown = text(&engine.sql(q, at).await.unwrap().1);
     assert!(
-        shown.contains("error") && shown.contains("OOM kill 19 s ago") && shown.contains(&id),
+        shown.contains("error") && shown.contains("OOM kill 19 seconds ago") && shown.contains(&id),
         "{shown}"
     );
     let q = "SELECT verdict, section, title, evidence FROM tapio_why('leak')";
