@@ -18,7 +18,7 @@ for table in sorted(p.name for p in store.iterdir() if (p / "_delta_log").is_dir
     counts = {
         "deltalake": delta.to_pyarrow_dataset().count_rows(),
         "polars": polars.scan_delta(path).select(polars.len()).collect().item(),
-        "duckdb": duckdb.sql(f"select count(*) from read_parquet({files!r})").fetchone()[0],
+        "duckdb": duckdb.sql(f"select count(*) from read_parquet({files!r})").fetchall()[0][0],
     }
     for engine, rows in counts.items():
         print(engine, table, rows)
