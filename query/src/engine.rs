@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     execution::{
-        SendableRecordBatchStream, SessionStateBuilder,
+        SendableRecordBatchStream, SessionState, SessionStateBuilder,
         context::{SQLOptions, SessionContext},
         memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool},
         object_store::ObjectStoreUrl,
@@ -31,6 +31,21 @@ use crate::{
 
 /// How many consumers of memory an error about memory names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).unwrap();
+
+/// Rules that cost a third of the time to plan one of our relations and find nothing to do in them: projections have been
+/// pushed into the scans by the logical rules already, and no scan of ours has nested columns to take leaves from.
+const COSTLY_RULES: [&str; 3] =
+    ["ProjectionPushdown", "extract_leaf_expressions", "push_down_leaf_projections"];
+
+fn without_costly_rules(state: SessionState) -> SessionState {
+    let keep = |name: &str| !COSTLY_RULES.contains(&name);
+    let physical = state.physical_optimizers().iter().filter(|r| keep(r.name())).cloned().collect();
+    let logical = state.optimizer().rules.iter().filter(|r| keep(r.name())).cloned().collect();
+    SessionStateBuilder::new_from_existing(state)
+        .with_physical_optimizer_rules(physical)
+        .with_optimizer_rules(logical)
+        .build()
+}
 
 /// What an engine is made of.
 #[derive(Debug, Clone)]
@@ -92,6 +107,8 @@ impl Engine {
         o.execution.parquet.schema_force_view_types = false;
         o.sql_parser.map_string_types_to_utf8view = false;
         o.sql_parser.collect_spans = true;
+        // Our relations are deep; later passes find nothing in them and cost as much as the first.
+        o.optimizer.max_passes = 1;
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(limit) = options.memory_limit {
             let pool: Arc<dyn MemoryPool> =
@@ -108,6 +125,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
+        let base = without_costly_rules(base);
         let ctx = SessionContext::new_with_state(base);
         udf::register(&ctx);
         let base = ctx.state();

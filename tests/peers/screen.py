@@ -24,7 +24,7 @@ USED = "memory_limit_bytes - memory_headroom_bytes"
 SCREEN = f"""SELECT series_id FROM (
     SELECT series_id, tapio_linear_crossing(ts, {USED}, memory_limit_bytes, {AS_OF}) AS s
     FROM resources GROUP BY series_id) WHERE s <= 900"""
-FORECAST = f"""SELECT series_id, tapio_forecast(ts, {USED}, memory_limit_bytes, {AS_OF}, 900.0, series_id) AS f
+FORECAST = f"""SELECT series_id, tapio_forecast(series_id, ts, {USED}, memory_limit_bytes, {AS_OF}, 900.0) AS f
     FROM resources WHERE series_id IN ({SCREEN}) GROUP BY series_id"""
 DUCK = f"""SELECT series_id FROM (
     SELECT series_id, regr_intercept(v, x) + 900 * regr_slope(v, x) AS ahead, max(memory_limit_bytes) AS l FROM (
@@ -54,7 +54,7 @@ class Duck:
 
     def __call__(self):
         before = time.process_time()
-        rows = self.connection.execute(self.sql).fetch_arrow_table().num_rows
+        rows = self.connection.sql(self.sql).to_arrow_table().num_rows
         return (time.process_time() - before) * 1e3, rows
 
 
