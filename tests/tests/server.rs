@@ -42,10 +42,6 @@ impl Server {
         Self { child, address, dir: dir.to_owned() }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Runs `tapio ARGS --server THIS`.
     pub fn tapio(&self, args: &[&str]) -> Output {
         Command::new(binary("tapio")).args(args).args(["--server", &self.address]).output().unwrap()
