@@ -26,12 +26,12 @@ impl KernelSupport {
         let program = |ty| match sys::is_program_supported(ty) {
             Ok(true) => None,
             Ok(false) => Some("not compiled into this kernel".to_owned()),
-            Err(e) => Some(format!("{e} (needs CAP_BPF or root)")),
+            Err(e) => Some(format!("{e}; asking needs CAP_BPF or root")),
         };
         let map = |ty| match sys::is_map_supported(ty) {
             Ok(true) => None,
             Ok(false) => Some("not compiled into this kernel".to_owned()),
-            Err(e) => Some(format!("{e} (needs CAP_BPF or root)")),
+            Err(e) => Some(format!("{e}; asking needs CAP_BPF or root")),
         };
         let features = vec![
             Feature {
@@ -40,8 +40,8 @@ impl KernelSupport {
                 costs: "kernel programs cannot be relocated, none can be loaded",
             },
             Feature {
-                name: "tracing programs",
-                missing: program(ProgramType::Tracing),
+                name: "raw tracepoint programs",
+                missing: program(ProgramType::RawTracePoint),
                 costs: "no OOM victims and no memory per process from the kernel",
             },
             Feature {

@@ -19,6 +19,9 @@ pub struct Moments {
 }
 
 impl Moments {
+    /// Length of [`Moments::to_bytes`].
+    pub const BYTES: usize = 3 * 8 + 4 * 16;
+
     /// Empty sums of times relative to `origin_us` (any value near the rows, such as the first row's time).
     #[must_use]
     pub const fn new(origin_us: i64) -> Self {
@@ -75,6 +78,44 @@ impl Moments {
         self.tv = self.tv.wrapping_add(other.tv).wrapping_add(d.wrapping_mul(other.v));
         self.t_bits |= u64::try_from(shifted).unwrap_or(u64::MAX);
         self.v_bits |= other.v_bits;
+    }
+
+    /// The sums as bytes, for a stage of an aggregation that hands them to the next; the origin is not among them.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let words = [self.n, self.t_bits, self.v_bits].map(u64::to_le_bytes);
+        let sums = [self.t, self.v, self.tt, self.tv].map(i128::to_le_bytes);
+        for (place, part) in bytes.chunks_exact_mut(8).zip(words.as_flattened().chunks_exact(8)) {
+            place.copy_from_slice(part);
+        }
+        bytes[24..].copy_from_slice(sums.as_flattened());
+        bytes
+    }
+
+    /// Back from [`Moments::to_bytes`] of sums with the same origin.
+    #[must_use]
+    pub fn from_bytes(origin_us: i64, bytes: &[u8; Self::BYTES]) -> Self {
+        let word = |i: usize| {
+            let mut w = [0; 8];
+            w.copy_from_slice(&bytes[8 * i..8 * i + 8]);
+            u64::from_le_bytes(w)
+        };
+        let sum = |i: usize| {
+            let mut w = [0; 16];
+            w.copy_from_slice(&bytes[24 + 16 * i..40 + 16 * i]);
+            i128::from_le_bytes(w)
+        };
+        Self {
+            origin_us,
+            n: word(0),
+            t_bits: word(1),
+            v_bits: word(2),
+            t: sum(0),
+            v: sum(1),
+            tt: sum(2),
+            tv: sum(3),
+        }
     }
 
     /// Number of rows.
@@ -212,6 +253,7 @@ mod tests {
             let (ts, values): (Vec<i64>, Vec<i64>) = rows[cut..].iter().copied().unzip();
             parts.extend(&ts, &values);
             parts.merge(&of(-origin, &rows[..cut]));
+            prop_assert_eq!(parts, Moments::from_bytes(parts.origin_us, &parts.to_bytes()));
             prop_assert_eq!(whole.slope(), parts.slope());
             prop_assert_eq!(whole.value_at(17), parts.value_at(17));
             prop_assert_eq!(whole.mean(), parts.mean());

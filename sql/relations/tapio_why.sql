@@ -113,7 +113,8 @@ WITH target AS (
   FROM verdict WHERE by_limit
   UNION ALL
   SELECT *, 'chain', 0.0, 'memory.growth', slope AS line_score, 'Memory of ' || coalesce(cgroup, name) || ' begins to grow at '
-      || tapio_format_bytes(slope) || '/s', NULL, tapio_evidence(growth_fact), cgroup AS line_cgroup, segment_start AS at
+      || tapio_format_bytes(slope) || '/s', NULL, tapio_evidence(tapio_fact(NULL, segment_start, 'first of '
+      || CAST(samples AS VARCHAR) || ' samples of this growth')), cgroup AS line_cgroup, segment_start AS at
   FROM verdict WHERE proven
   UNION ALL
   SELECT *, 'chain', 0.0, 'change.config', NULL, 'Memory limit changed from ' || tapio_format_bytes(limit_before) || ' to '

@@ -110,7 +110,7 @@ pub struct PackFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`SCHEMA_VERSION`].
+    /// The version of the format: 1.
     pub schema_version: u32,
     /// Name of the pack, also of its folder.
     pub name: String,

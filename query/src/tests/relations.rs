@@ -177,37 +177,3 @@ async fn targets_are_found_by_the_grammar() {
         assert_eq!(got.join(","), names, "{target}");
     }
 }
-
-/// A measurement, not a test: run with `--ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn latency_of_check() {
-    let mut w = World::default();
-    for s in 0..200_i64 {
-        let id = w.add(&identity("cgroup", &format!("/jobs/j{s}"), "1"), T0, None);
-        for i in 0..900 {
-            let grow = if s < 5 { i * MB / 2 } else { (i * 7919 + s) % 13 * MB };
-            w.memory(id, T0 + i * SECOND, 100 * MB + grow, Some(1_000 * MB));
-        }
-    }
-    let engine = w.engine(2).await;
-    let at = Some(T0 + 899 * SECOND);
-    for q in [
-        "tapio_targets('')",
-        "memory_leak_oom()",
-        "tapio_check('')",
-        "tapio_check('j1')",
-        "tapio_check('')",
-    ] {
-        let start = std::time::Instant::now();
-        let rows: usize = engine
-            .sql(&format!("SELECT * FROM {q}"), at)
-            .await
-            .unwrap()
-            .1
-            .iter()
-            .map(|b| b.num_rows())
-            .sum();
-        println!("LATENCY {q}: {:?}, {rows} rows", start.elapsed());
-    }
-}

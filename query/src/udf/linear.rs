@@ -1,8 +1,7 @@
 //! The cheap screen: exact least squares by integer sums, for all series at once.
 //!
-//! The sums are those of [`tapio_models::Moments`], laid out so that they travel between the stages of an aggregation
-//! as a fixed-size column; the tests hold the two to the same bits. Adding is exact and modulo 2^128, so neither the
-//! order of rows nor the number of threads matters (T6).
+//! The sums are [`Moments`]; they travel between the stages of an aggregation as a fixed-size column. Adding is exact, so
+//! neither the order of rows nor the number of threads matters (T6).
 
 use std::sync::Arc;
 
@@ -22,6 +21,8 @@ use datafusion::{
     },
 };
 
+use tapio_models::{Moments, linear_crossing_s};
+
 use super::{
     single::{Empty, Single},
     time_type,
@@ -29,119 +30,6 @@ use super::{
 
 /// Times are summed relative to 2025-01-01, so that their squares stay small.
 const ORIGIN_US: i64 = 1_735_689_600_000_000;
-const STATE_BYTES: usize = 88;
-
-/// Sums over the rows of one group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sums {
-    n: u64,
-    t: i128,
-    v: i128,
-    tt: i128,
-    tv: i128,
-    /// Bitwise or of all |t| and |v| (one's complement): bounds every row.
-    t_bits: u64,
-    v_bits: u64,
-}
-
-impl Sums {
-    #[inline(always)]
-    fn push(&mut self, ts_us: i64, value: i64) {
-        let t = ts_us.wrapping_sub(ORIGIN_US);
-        // A difference that does not fit poisons the bound instead of the sums.
-        let lost = ((ts_us ^ ORIGIN_US) & (ts_us ^ t)) >> 63;
-        self.n += 1;
-        self.t += i128::from(t);
-        self.v += i128::from(value);
-        self.tt = self.tt.wrapping_add(i128::from(t) * i128::from(t));
-        self.tv = self.tv.wrapping_add(i128::from(t) * i128::from(value));
-        self.t_bits |= (t ^ (t >> 63)).cast_unsigned() | lost.cast_unsigned();
-        self.v_bits |= (value ^ (value >> 63)).cast_unsigned();
-    }
-
-    fn merge(&mut self, o: &Self) {
-        self.n += o.n;
-        self.t = self.t.wrapping_add(o.t);
-        self.v = self.v.wrapping_add(o.v);
-        self.tt = self.tt.wrapping_add(o.tt);
-        self.tv = self.tv.wrapping_add(o.tv);
-        self.t_bits |= o.t_bits;
-        self.v_bits |= o.v_bits;
-    }
-
-    fn to_bytes(self) -> [u8; STATE_BYTES] {
-        let mut b = [0; STATE_BYTES];
-        b[..8].copy_from_slice(&self.n.to_le_bytes());
-        b[8..16].copy_from_slice(&self.t_bits.to_le_bytes());
-        b[16..24].copy_from_slice(&self.v_bits.to_le_bytes());
-        for (i, s) in [self.t, self.v, self.tt, self.tv].into_iter().enumerate() {
-            b[24 + 16 * i..40 + 16 * i].copy_from_slice(&s.to_le_bytes());
-        }
-        b
-    }
-
-    fn from_bytes(b: &[u8]) -> Self {
-        let word = |i: usize| {
-            let mut w = [0; 8];
-            w.copy_from_slice(&b[i..i + 8]);
-            u64::from_le_bytes(w)
-        };
-        let sum = |i: usize| {
-            let (low, high) = (word(24 + 16 * i), word(32 + 16 * i));
-            ((u128::from(high) << 64) | u128::from(low)).cast_signed()
-        };
-        Self {
-            n: word(0),
-            t_bits: word(8),
-            v_bits: word(16),
-            t: sum(0),
-            v: sum(1),
-            tt: sum(2),
-            tv: sum(3),
-        }
-    }
-
-    /// Means of time (whole µs after the origin, and the rest) and value, and slope per µs; `None` with fewer than two
-    /// times, or where the bound does not prove that the sums are exact.
-    fn line(&self) -> Option<Line> {
-        let width = |bits: u64| u64::BITS - bits.leading_zeros() + 1;
-        let rows = u64::BITS - self.n.leading_zeros();
-        let (t, v) = (width(self.t_bits), width(self.v_bits));
-        if self.n < 2 || self.t_bits == u64::MAX || rows + t + t.max(v) + 3 > i128::BITS - 1 {
-            return None;
-        }
-        let n = i128::from(self.n);
-        let (mt, mv) = (self.t.div_euclid(n), self.v.div_euclid(n));
-        let (rt, rv) = (self.t - n * mt, self.v - n * mv);
-        let tt = self.tt - 2 * mt * self.t + n * mt * mt;
-        let tv = self.tv - mt * self.v - mv * self.t + n * mt * mv;
-        let m = n as f64;
-        let sxx = tt as f64 - rt as f64 * (rt as f64 / m);
-        let sxy = tv as f64 - rt as f64 * (rv as f64 / m);
-        (sxx > 0.0).then(|| Line {
-            centre_us: i128::from(ORIGIN_US) + mt,
-            centre_rest_us: rt as f64 / m,
-            mean: mv as f64 + rv as f64 / m,
-            slope_per_us: sxy / sxx,
-        })
-    }
-}
-
-struct Line {
-    centre_us: i128,
-    centre_rest_us: f64,
-    mean: f64,
-    slope_per_us: f64,
-}
-
-impl Line {
-    fn crossing_s(&self, threshold: f64, at_us: i64) -> Option<f64> {
-        let dt = (i128::from(at_us) - self.centre_us) as f64 - self.centre_rest_us;
-        let us = (threshold - (self.mean + self.slope_per_us * dt)) / self.slope_per_us;
-        (us.is_finite() && us >= 0.0).then_some(us * 1e-6)
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Slope,
@@ -152,7 +40,7 @@ enum Answer {
 #[derive(Debug)]
 struct LinearGroups {
     answer: Answer,
-    sums: Vec<Sums>,
+    sums: Vec<Moments>,
     /// Newest time, then the largest (threshold, as_of) at it.
     newest: Vec<(i64, f64, i64)>,
 }
@@ -171,14 +59,14 @@ impl LinearGroups {
 
     fn grow(&mut self, groups: usize) {
         if self.sums.len() < groups {
-            self.sums.resize(groups, Sums::default());
+            self.sums.resize(groups, Moments::new(ORIGIN_US));
             if self.answer == Answer::Crossing {
                 self.newest.resize(groups, NO_ROW);
             }
         }
     }
 
-    fn take(&mut self, emit: EmitTo) -> (Vec<Sums>, Vec<(i64, f64, i64)>) {
+    fn take(&mut self, emit: EmitTo) -> (Vec<Moments>, Vec<(i64, f64, i64)>) {
         (emit.take_needed(&mut self.sums), emit.take_needed(&mut self.newest))
     }
 }
@@ -220,11 +108,7 @@ impl GroupsAccumulator for LinearGroups {
         };
         if plain {
             runs(groups, |g, start, end| {
-                let mut sums = self.sums[g];
-                for (t, v) in t[start..end].iter().zip(&v[start..end]) {
-                    sums.push(*t, *v);
-                }
-                self.sums[g] = sums;
+                self.sums[g].extend(&t[start..end], &v[start..end]);
             });
         } else {
             for (i, g) in groups.iter().enumerate() {
@@ -251,11 +135,11 @@ impl GroupsAccumulator for LinearGroups {
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let (sums, newest) = self.take(emit);
         let answers: Float64Array = match self.answer {
-            Answer::Slope => sums.iter().map(|s| s.line().map(|l| l.slope_per_us * 1e6)).collect(),
+            Answer::Slope => sums.iter().map(Moments::slope).collect(),
             Answer::Crossing => sums
                 .iter()
                 .zip(newest)
-                .map(|(s, (_, threshold, at))| s.line()?.crossing_s(threshold, at))
+                .map(|(s, (_, threshold, at))| linear_crossing_s(s, threshold, at))
                 .collect(),
         };
         Ok(Arc::new(answers))
@@ -265,7 +149,7 @@ impl GroupsAccumulator for LinearGroups {
         let (sums, newest) = self.take(emit);
         let bytes = sums.iter().map(|s| s.to_bytes());
         let mut state: Vec<ArrayRef> = vec![Arc::new(if sums.is_empty() {
-            FixedSizeBinaryArray::new_null(STATE_BYTES as i32, 0)
+            FixedSizeBinaryArray::new_null(Moments::BYTES as i32, 0)
         } else {
             FixedSizeBinaryArray::try_from_iter(bytes)?
         })];
@@ -285,7 +169,10 @@ impl GroupsAccumulator for LinearGroups {
         self.grow(total);
         let sums = values[0].as_fixed_size_binary();
         for (i, g) in groups.iter().enumerate() {
-            self.sums[*g].merge(&Sums::from_bytes(sums.value(i)));
+            let Ok(bytes) = sums.value(i).try_into() else {
+                return exec_err!("the state of a sum has {} bytes", sums.value(i).len());
+            };
+            self.sums[*g].merge(&Moments::from_bytes(ORIGIN_US, bytes));
         }
         if self.answer == Answer::Crossing {
             let ts = values[1].as_primitive::<Int64Type>();
@@ -312,7 +199,7 @@ impl GroupsAccumulator for LinearGroups {
     }
 
     fn size(&self) -> usize {
-        self.sums.capacity() * size_of::<Sums>()
+        self.sums.capacity() * size_of::<Moments>()
             + self.newest.capacity() * size_of::<(i64, f64, i64)>()
     }
 }
@@ -332,7 +219,7 @@ fn arguments(answer: Answer) -> Vec<DataType> {
 
 fn state_fields(answer: Answer, name: &str) -> Vec<FieldRef> {
     let field = |part: &str, ty| Arc::new(Field::new(format!("{name}[{part}]"), ty, true));
-    let mut fields = vec![field("sums", DataType::FixedSizeBinary(STATE_BYTES as i32))];
+    let mut fields = vec![field("sums", DataType::FixedSizeBinary(Moments::BYTES as i32))];
     if answer == Answer::Crossing {
         fields.push(field("newest", DataType::Int64));
         fields.push(field("threshold", DataType::Float64));
@@ -426,35 +313,43 @@ linear_udaf!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{Int64Array, TimestampMicrosecondArray};
     use proptest::prelude::*;
-    use tapio_models::{Moments, linear_crossing_s};
+
+    fn columns(rows: &[(i64, i64)], threshold: f64) -> Vec<ArrayRef> {
+        let ts: Vec<i64> = rows.iter().map(|r| r.0).collect();
+        let time = |v: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(v).with_timezone("UTC"));
+        vec![
+            time(ts),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1))),
+            Arc::new(Float64Array::from(vec![threshold; rows.len()])),
+            time(vec![17; rows.len()]),
+        ]
+    }
 
     proptest! {
         #[test]
-        fn same_bits_as_the_model_in_parts_and_through_bytes(
-            rows in proptest::collection::vec((-1_i64 << 40..1_i64 << 50, -1_i64 << 45..1_i64 << 45), 0..40),
+        fn stages_answer_as_the_model_does(
+            rows in proptest::collection::vec((0..1_i64 << 50, -1_i64 << 45..1_i64 << 45), 1..40),
             cut in 0_usize..40,
             threshold in -1e15..1e15_f64,
         ) {
-            let mut model = Moments::new(rows.first().map_or(0, |r| r.0));
-            let (mut a, mut b) = (Sums::default(), Sums::default());
-            for (i, (t, v)) in rows.iter().enumerate() {
-                model.push(*t, *v);
-                if i < cut { a.push(*t, *v) } else { b.push(*t, *v) }
+            let cut = cut.min(rows.len());
+            let mut model = Moments::new(0);
+            rows.iter().for_each(|(t, v)| model.push(*t, *v));
+            for (answer, expected) in [
+                (Answer::Slope, model.slope()),
+                (Answer::Crossing, linear_crossing_s(&model, threshold, 17)),
+            ] {
+                let mut whole = LinearGroups::new(answer);
+                let part = columns(&rows[cut..], threshold);
+                whole.update_batch(&part, &vec![0; rows.len() - cut], None, 1).unwrap();
+                let each = whole.convert_to_state(&columns(&rows[..cut], threshold), None).unwrap();
+                whole.merge_batch(&each, &vec![0; cut], 1).unwrap();
+                let got = whole.evaluate(EmitTo::All).unwrap();
+                let got = got.as_primitive::<Float64Type>();
+                prop_assert_eq!(got.is_valid(0).then(|| got.value(0)), expected);
             }
-            b.merge(&Sums::from_bytes(&a.to_bytes()));
-            prop_assert_eq!(model.slope(), b.line().map(|l| l.slope_per_us * 1e6));
-            prop_assert_eq!(
-                linear_crossing_s(&model, threshold, 17),
-                b.line().and_then(|l| l.crossing_s(threshold, 17))
-            );
-        }
-
-        #[test]
-        fn extremes_are_refused_not_wrong(rows in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..9)) {
-            let mut s = Sums::default();
-            for (t, v) in rows { s.push(t, v); }
-            if let Some(l) = s.line() { prop_assert!(l.slope_per_us.is_finite()); }
         }
     }
 }
