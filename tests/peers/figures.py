@@ -1,6 +1,6 @@
 """The figures of a running server: what it costs and how fast it answers. Needs root and a writable memory cgroup.
 
-usage: figures.py FOLDER_OF_BINARIES [CGROUPS] [SECONDS]     (cargo build --release --workspace --bins)
+usage: figures.py FOLDER_OF_BINARIES [CGROUPS] [SECONDS] [TAPIO-SERVER-FLAG ...]     (cargo build --release --workspace --bins)
 
 Prints CPU of one core and RSS of tapio-server with CGROUPS cgroups (a sleeping process in each), wall time of `tapio check`
 against it, and the time from a kernel's OOM kill until a query returns it.
@@ -18,6 +18,7 @@ import time
 binaries = pathlib.Path(sys.argv[1])
 cgroups = int(sys.argv[2]) if len(sys.argv) > 2 else 200
 seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 60
+server_flags = sys.argv[4:]
 root = pathlib.Path("/sys/fs/cgroup/memory")
 limit_file = "memory.limit_in_bytes"
 if not (root / limit_file).exists():
@@ -59,7 +60,7 @@ with tempfile.TemporaryDirectory() as folder:
     address = pathlib.Path(folder) / "address"
     server = subprocess.Popen(
         [binaries / "tapio-server", "--listen", "127.0.0.1:0", "--addr-file", address,
-         "--store", f"{folder}/store", "--wal-dir", f"{folder}/wal"],
+         "--store", f"{folder}/store", "--wal-dir", f"{folder}/wal", *server_flags],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )
     inside = []

