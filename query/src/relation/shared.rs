@@ -1,6 +1,9 @@
 //! A relation within a statement: planned where it is called, computed once, however often it is read.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
@@ -17,7 +20,7 @@ use datafusion::{
     },
 };
 use futures::TryStreamExt;
-use tokio::sync::OnceCell;
+use tokio::{runtime::Handle, sync::OnceCell, task::JoinHandle};
 
 /// The rows of a planned relation. Computing it as a whole keeps its order and spares a second evaluation when a
 /// statement reads it twice (DataFusion copies a CTE into every place that names it).
@@ -29,8 +32,9 @@ pub(super) struct SharedRelation {
     rows: Arc<Rows>,
 }
 
-#[derive(Default)]
 struct Rows {
+    /// Planning that began when the relation was named, beside the planning of the statement around it.
+    planning: Mutex<Option<JoinHandle<Result<Arc<dyn ExecutionPlan>>>>>,
     plan: OnceCell<Arc<dyn ExecutionPlan>>,
     batches: OnceCell<Vec<RecordBatch>>,
 }
@@ -38,7 +42,35 @@ struct Rows {
 impl SharedRelation {
     pub(super) fn new(name: &str, plan: LogicalPlan, state: SessionState) -> Self {
         let schema = Arc::new(plan.schema().as_arrow().clone());
-        Self { name: name.to_owned(), schema, plan, state, rows: Arc::default() }
+        let planning = Handle::try_current().ok().map(|runtime| {
+            let (state, plan) = (state.clone(), plan.clone());
+            runtime.spawn(async move { state.create_physical_plan(&plan).await })
+        });
+        let rows = Arc::new(Rows {
+            planning: Mutex::new(planning),
+            plan: OnceCell::new(),
+            batches: OnceCell::new(),
+        });
+        Self { name: name.to_owned(), schema, plan, state, rows }
+    }
+
+    async fn physical_plan(&self) -> Result<Arc<dyn ExecutionPlan>> {
+        let begun = self.rows.planning.lock().ok().and_then(|mut p| p.take());
+        match begun {
+            Some(task) => task.await.map_err(|e| DataFusionError::External(Box::new(e)))?,
+            None => self.state.create_physical_plan(&self.plan).await,
+        }
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        // A statement that is given up, or only explained, needs no plan.
+        if let Ok(mut planning) = self.planning.lock()
+            && let Some(task) = planning.take()
+        {
+            task.abort();
+        }
     }
 }
 
@@ -65,8 +97,7 @@ impl TableProvider for SharedRelation {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan =
-            self.rows.plan.get_or_try_init(|| self.state.create_physical_plan(&self.plan)).await?;
+        let plan = self.rows.plan.get_or_try_init(|| self.physical_plan()).await?;
         let schema = match projection {
             Some(p) => Arc::new(self.schema.project(p)?),
             None => self.schema.clone(),
