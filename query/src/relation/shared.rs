@@ -32,9 +32,11 @@ pub(super) struct SharedRelation {
     rows: Arc<Rows>,
 }
 
+type Planning = JoinHandle<Result<Arc<dyn ExecutionPlan>>>;
+
 struct Rows {
     /// Planning that began when the relation was named, beside the planning of the statement around it.
-    planning: Mutex<Option<JoinHandle<Result<Arc<dyn ExecutionPlan>>>>>,
+    planning: Mutex<Option<Planning>>,
     plan: OnceCell<Arc<dyn ExecutionPlan>>,
     batches: OnceCell<Vec<RecordBatch>>,
 }
