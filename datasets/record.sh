@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packs of this folder again, from processes that really run on this kernel. Needs root and Python 3; takes
-# about eight minutes. usage: datasets/record.sh [PACK ...]   (default: all; an existing pack is replaced)
+# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: all; an existing pack is replaced)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build -q --workspace --bins

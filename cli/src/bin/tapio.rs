@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tapio_cli::{args::Cli, commands, error::CliError, init_logging};
 
-/// Planning a relation is a hundred thousand small allocations: a quarter of its time goes away with this allocator.
+/// Planning a relation is mostly small allocations: with this allocator a check against a server took a sixth less.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
