@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+
+use super::literal;
 use crate::{
+    Globals,
     args::GlobalArgs,
     error::CliError,
-    model::{self, Subject, SubjectReport},
-    source::Source,
+    model::{self, Origin, Subject, SubjectReport},
+    source::{Freshness, Source},
 };
 
 /// How many near names or choices are shown.
@@ -20,6 +24,38 @@ pub fn full_target(target: &str, global: &GlobalArgs) -> String {
         }
         _ => target.to_owned(),
     }
+}
+
+/// A relation's answer about one target, and how the target is.
+pub struct Asked {
+    /// Who answered.
+    pub source: Source,
+    /// The target as the relations take it.
+    pub target: String,
+    /// `tapio_check` of it.
+    pub reports: Vec<SubjectReport>,
+    /// Where the answer comes from and what time it speaks about.
+    pub origin: Origin,
+    /// Columns of the relation.
+    pub schema: SchemaRef,
+    /// Rows of the relation.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// Asks `relation` about one thing, as of the time of the check before it.
+///
+/// # Errors
+/// Exit code 2: no source, no such target, several of them.
+pub async fn ask(target: &str, relation: &str, globals: &Globals) -> Result<Asked, CliError> {
+    let source = Source::open(globals, Freshness::Required).await?;
+    let target = full_target(target, &globals.args);
+    let sql = format!("SELECT * FROM tapio_check({})", literal(&target));
+    let reports = model::check_reports(&source.query(&sql, source.as_of()).await?.1);
+    one(&target, &reports, &source).await?;
+    let origin = source.origin(&reports);
+    let sql = format!("SELECT * FROM {relation}({})", literal(&target));
+    let (schema, batches) = source.query(&sql, origin.as_of).await?;
+    Ok(Asked { source, target, reports, origin, schema, batches })
 }
 
 /// Makes sure that the reports are about one thing.
