@@ -1,6 +1,9 @@
 //! Holds the arrows between the crates (ARCHITECTURE.md): who may use whom, and what stays free of what.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use tapio_tests::workspace;
 
@@ -79,4 +82,25 @@ fn the_architecture_page_names_every_crate_and_invariant() {
     for t in 1..=8 {
         assert!(page.contains(&format!("**T{t}**")), "T{t}");
     }
+}
+
+/// Every package of the workspace's build with its features, as `cargo tree` prints it.
+fn resolved(arguments: &[&str]) -> BTreeSet<String> {
+    let out = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--prefix", "none"])
+        .args(["-f", "{p} {f}"])
+        .args(arguments)
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().lines().map(|l| l.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+#[test]
+fn cargo_run_and_cargo_test_share_one_build() {
+    let run = resolved(&["-e", "normal,build"]);
+    let test = resolved(&["--workspace", "-e", "normal,build,dev"]);
+    let twice: Vec<&String> = run.difference(&test).collect();
+    assert!(run.len() > 300 && twice.is_empty(), "built twice with other features: {twice:#?}");
 }
