@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Makes the packs of this folder again, from processes that really run on this kernel. Needs root and Python 3; takes
-# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: all; an existing pack is replaced)
+# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the eight packs of this folder;
+# `recordings` is all of recordings/; an existing pack is replaced). Uses the tapio on the PATH, else builds one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build -q --workspace --bins
-target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
-export PATH="$target/debug:$PATH"
+if ! command -v tapio >/dev/null || ! command -v tapio-workload >/dev/null; then
+    cargo build -q --workspace --bins
+    target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
+    export PATH="$target/debug:$PATH"
+fi
 here=$PWD/datasets
 cd "$here"
 
 pack() {  # NAME TAPIO-RECORD-ARGUMENT... -- COMMAND...
     local name=$1; shift
     rm -rf "${here:?}/$name"
+    mkdir -p "$(dirname "$here/$name")"
     tapio record --out "$here/$name" "$@"
 }
 
@@ -27,12 +31,55 @@ one() {
     sawtooth-stable)        pack "$1" --memory-limit 64MiB --duration 5m -- python3 gc.py 0 3600 8192 ;;
     burst-then-release)     pack "$1" --memory-limit 256MiB --duration 4m -- tapio-workload burst burst_mib=110 at_s=90 up_s=10 hold_s=40 ;;
     quiet)                  pack "$1" --memory-limit 128MiB --duration 4m -- tapio-workload quiet wobble_mib=2 ;;
+    *) again "$1" ;;
+    esac
+}
+
+# The same kinds with other numbers, to score by.
+again() {
+    case $1 in
+    recordings/oom-linear-1) pack "$1" --memory-limit 128MiB -- tapio-workload linear rate_mib_s=0.4 seed=11 ;;
+    recordings/oom-linear-2) pack "$1" --memory-limit 512MiB -- tapio-workload linear rate_mib_s=1.9 seed=12 ;;
+    recordings/oom-linear-3) pack "$1" --memory-limit 192MiB -- tapio-workload linear rate_mib_s=0.6 base_mib=60 seed=13 ;;
+    recordings/oom-linear-4) pack "$1" --memory-limit 320MiB -- tapio-workload linear rate_mib_s=2.4 seed=14 ;;
+    recordings/oom-accelerating-1) pack "$1" --memory-limit 512MiB -- tapio-workload accelerating scale_mib=6 tau_s=70 ;;
+    recordings/oom-accelerating-2) pack "$1" --memory-limit 192MiB -- tapio-workload accelerating scale_mib=10 tau_s=90 ;;
+    recordings/oom-accelerating-3) pack "$1" --memory-limit 128MiB -- tapio-workload accelerating scale_mib=2 tau_s=45 ;;
+    recordings/oom-accelerating-4) pack "$1" --memory-limit 320MiB -- tapio-workload accelerating scale_mib=20 tau_s=110 base_mib=40 ;;
+    recordings/oom-gc-sawtooth-1) pack "$1" --memory-limit 192MiB -- python3 gc.py 500 3600 ;;
+    recordings/oom-gc-sawtooth-2) pack "$1" --memory-limit 320MiB -- python3 gc.py 1200 3600 8192 ;;
+    recordings/oom-gc-sawtooth-3) pack "$1" --memory-limit 128MiB -- python3 gc.py 300 3600 2048 ;;
+    recordings/oom-gc-sawtooth-4) pack "$1" --memory-limit 256MiB -- python3 gc.py 1500 3600 6144 ;;
+    recordings/oom-after-limit-change-1) pack "$1" --memory-limit 256MiB --change-limit 100s=160MiB -- tapio-workload linear rate_mib_s=0.5 seed=21 ;;
+    recordings/oom-after-limit-change-2) pack "$1" --memory-limit 512MiB --change-limit 90s=256MiB -- tapio-workload linear rate_mib_s=1.2 seed=22 ;;
+    recordings/oom-after-limit-change-3) pack "$1" --memory-limit 128MiB --change-limit 60s=224MiB -- tapio-workload linear rate_mib_s=0.8 seed=23 ;;
+    recordings/oom-after-limit-change-4) pack "$1" --memory-limit 320MiB --change-limit 150s=200MiB -- tapio-workload linear rate_mib_s=0.7 seed=24 ;;
+    recordings/warmup-plateau-1) pack "$1" --memory-limit 128MiB --duration 5m -- tapio-workload warmup plateau_mib=90 tau_s=30 ;;
+    recordings/warmup-plateau-2) pack "$1" --memory-limit 512MiB --duration 6m -- tapio-workload warmup plateau_mib=400 tau_s=80 ;;
+    recordings/warmup-plateau-3) pack "$1" --memory-limit 256MiB --duration 4m -- tapio-workload warmup plateau_mib=120 tau_s=20 ;;
+    recordings/warmup-plateau-4) pack "$1" --memory-limit 192MiB --duration 6m -- tapio-workload warmup plateau_mib=150 tau_s=100 ;;
+    recordings/sawtooth-stable-1) pack "$1" --memory-limit 96MiB --duration 5m -- python3 gc.py 0 3600 12288 ;;
+    recordings/sawtooth-stable-2) pack "$1" --memory-limit 48MiB --duration 5m -- python3 gc.py 0 3600 4096 ;;
+    recordings/sawtooth-stable-3) pack "$1" --memory-limit 128MiB --duration 5m -- python3 gc.py 0 3600 16384 ;;
+    recordings/sawtooth-stable-4) pack "$1" --memory-limit 64MiB --duration 5m -- python3 gc.py 0 3600 2048 ;;
+    recordings/burst-then-release-1) pack "$1" --memory-limit 128MiB --duration 4m -- tapio-workload burst burst_mib=70 at_s=60 up_s=20 hold_s=30 ;;
+    recordings/burst-then-release-2) pack "$1" --memory-limit 512MiB --duration 5m -- tapio-workload burst burst_mib=350 at_s=120 up_s=30 hold_s=60 ;;
+    recordings/burst-then-release-3) pack "$1" --memory-limit 256MiB --duration 4m -- tapio-workload burst burst_mib=180 at_s=40 up_s=5 hold_s=20 ;;
+    recordings/burst-then-release-4) pack "$1" --memory-limit 192MiB --duration 5m -- tapio-workload burst burst_mib=100 at_s=150 up_s=40 hold_s=20 ;;
+    recordings/quiet-1) pack "$1" --memory-limit 64MiB --duration 4m -- tapio-workload quiet wobble_mib=1 seed=31 ;;
+    recordings/quiet-2) pack "$1" --memory-limit 256MiB --duration 4m -- tapio-workload quiet wobble_mib=8 base_mib=100 seed=32 ;;
+    recordings/quiet-3) pack "$1" --memory-limit 512MiB --duration 4m -- tapio-workload quiet wobble_mib=30 base_mib=300 seed=33 ;;
+    recordings/quiet-4) pack "$1" --memory-limit 128MiB --duration 4m -- tapio-workload quiet wobble_mib=4 base_mib=70 seed=34 ;;
     *) echo "record.sh: no pack is called $1" >&2; exit 2 ;;
     esac
 }
 
 [ $# -gt 0 ] || set -- oom-linear oom-accelerating oom-gc-sawtooth oom-after-limit-change \
     warmup-plateau sawtooth-stable burst-then-release quiet
+if [ "$*" = recordings ]; then
+    mapfile -t again < <(grep -o '^    recordings/[a-z0-9-]*' record.sh)
+    set -- "${again[@]##* }"
+fi
 pids=()
 for name in "$@"; do one "$name" & pids+=($!); done
 for pid in "${pids[@]}"; do wait "$pid"; done

@@ -137,7 +137,14 @@ impl Engine {
         };
         let logs = tapio_sql::catalog().iter().map(|d| options.store.table(d)).collect();
         let patterns = options.patterns;
-        let home = Arc::new_cyclic(|me| Home { base, logs, shared, patterns, me: me.clone() });
+        let home = Arc::new_cyclic(|me| Home {
+            base,
+            logs,
+            shared,
+            patterns,
+            pool: Arc::default(),
+            me: me.clone(),
+        });
         let engine = Arc::new(Self { home, time_limit: options.time_limit });
         engine.check_patterns()?;
         Ok(engine)

@@ -7,6 +7,7 @@
 //! [`flight`] carries the answers over Arrow Flight SQL.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod clock;
 mod degraded;
 mod engine;
 mod error;

@@ -39,7 +39,7 @@ WITH subject AS (
   SELECT r.series_id, min(r.ts) AS first_ts, max(r.ts) AS last_ts,
     tapio_forecast(r.series_id, r.ts, r.memory_limit_bytes - r.memory_headroom_bytes, r.memory_limit_bytes, $as_of,
       $horizon_seconds) AS f
-  FROM resources r JOIN heading h ON h.series_id = r.series_id
+  FROM heading h JOIN resources r ON r.series_id = h.series_id
   WHERE r.ts > tapio_ago($as_of, $lookback_seconds) AND r.ts > h.since
     AND r.memory_limit_bytes IS NOT NULL AND r.memory_headroom_bytes IS NOT NULL
   GROUP BY r.series_id

@@ -16,17 +16,18 @@ use datafusion::{
 };
 use tapio_sql::{Parameter, ParameterType, ParameterValue};
 
-/// Values by parameter name, `as_of` included.
+use crate::clock::AS_OF;
+
+/// Values by parameter name, `as_of` not among them.
 pub(super) type Values = Vec<(String, ScalarValue)>;
 
-/// The values of the parameters, from the arguments of a call: in the order of the header, then `as_of`. What is not
-/// given, or NULL, is the default.
+/// The values of the parameters and `as_of` (µs), from the arguments of a call: in the order of the header, then
+/// `as_of`. A parameter that is not given, or NULL, is its default; `as_of` then is `None`.
 pub(super) fn arguments(
     function: &str,
     parameters: &[Parameter],
     args: &[Expr],
-    default_as_of: i64,
-) -> Result<(Values, i64)> {
+) -> Result<(Values, Option<i64>)> {
     if args.len() > parameters.len() + 1 {
         let names: Vec<&str> =
             parameters.iter().map(|p| p.name.as_str()).chain(["as_of"]).collect();
@@ -45,8 +46,9 @@ pub(super) fn arguments(
         values.push((p.name.clone(), coerce(function, p, given)?));
     }
     let as_of = match args.get(parameters.len()) {
-        Some(e) => time(function, &literal(function, "as_of", e)?)?.unwrap_or(default_as_of),
-        None => default_as_of,
+        Some(Expr::ScalarFunction(f)) if f.name() == AS_OF => None,
+        Some(e) => time(function, &literal(function, "as_of", e)?)?,
+        None => None,
     };
     Ok((values, as_of))
 }
@@ -116,7 +118,7 @@ fn time(function: &str, v: &ScalarValue) -> Result<Option<i64>> {
     Ok(us)
 }
 
-/// Parses the one statement of `sql` and puts the values into the places of `$name`.
+/// Parses the one statement of `sql` and puts the values into the places of `$name`; `$as_of` becomes `tapio_as_of()`.
 pub(super) fn statement(sql: &str, values: &Values) -> Result<Statement> {
     let mut statements = DFParser::parse_sql(sql)?;
     let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
@@ -129,15 +131,24 @@ pub(super) fn statement(sql: &str, values: &Values) -> Result<Statement> {
     let _ = visit_expressions_mut(&mut *statement, |e: &mut AstExpr| {
         if let AstExpr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) = e {
             let wanted = name.trim_start_matches('$');
-            match values.iter().find(|(n, _)| n == wanted) {
-                Some((_, v)) => match expression(v) {
-                    Ok(value) => *e = value,
-                    Err(error) => unknown = Some(error),
-                },
+            let value = match values.iter().find(|(n, _)| n == wanted) {
+                Some((_, v)) => Some(expression(v)),
+                None if wanted == "as_of" => Some(parsed(&format!("{AS_OF}()"))),
+                None => None,
+            };
+            match value {
+                Some(Ok(value)) => *e = value,
+                Some(Err(error)) => unknown = Some(error),
                 None => {
                     unknown = Some(DataFusionError::Plan(format!(
                         "{name} is no parameter of this statement; known are {}",
-                        values.iter().map(|(n, _)| format!("${n}")).collect::<Vec<_>>().join(", ")
+                        values
+                            .iter()
+                            .map(|(n, _)| n.as_str())
+                            .chain(["as_of"])
+                            .map(|n| format!("${n}"))
+                            .collect::<Vec<_>>()
+                            .join(", ")
                     )));
                 }
             }
@@ -159,14 +170,15 @@ fn expression(v: &ScalarValue) -> Result<AstExpr> {
         | ScalarValue::LargeUtf8(Some(s))
         | ScalarValue::Utf8View(Some(s)) => text(s),
         ScalarValue::Float64(Some(v)) => format!("CAST({} AS DOUBLE)", text(&v.to_string())),
-        ScalarValue::TimestampMicrosecond(Some(v), _) => {
-            format!("arrow_cast({v}, 'Timestamp(Microsecond, Some(\"UTC\"))')")
-        }
         ScalarValue::Boolean(Some(v)) => v.to_string(),
         other => match other.cast_to(&arrow::datatypes::DataType::Int64)? {
             ScalarValue::Int64(Some(v)) => format!("CAST({} AS BIGINT)", text(&v.to_string())),
             _ => return plan_err!("a parameter of type {} is not supported", v.data_type()),
         },
     };
-    Ok(Parser::new(&GenericDialect {}).try_with_sql(&sql)?.parse_expr()?)
+    parsed(&sql)
+}
+
+fn parsed(sql: &str) -> Result<AstExpr> {
+    Ok(Parser::new(&GenericDialect {}).try_with_sql(sql)?.parse_expr()?)
 }

@@ -10,13 +10,14 @@ use datafusion::{
         CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
         MemorySchemaProvider, SchemaProvider, TableFunction,
     },
-    execution::{SessionState, SessionStateBuilder},
+    execution::{FunctionRegistry, SessionState, SessionStateBuilder},
 };
 use tapio_sql::PatternCatalog;
 use tapio_store::TableLog;
 
-use super::{Function, Kind};
+use super::{Function, Kind, Place, pool::Pool};
 use crate::{
+    clock::{AsOf, Clock, read_clock},
     error::Names,
     table::{Shared, TapioTable},
 };
@@ -32,16 +33,28 @@ pub(crate) struct Home {
     pub(crate) logs: Vec<TableLog>,
     pub(crate) shared: Shared,
     pub(crate) patterns: PatternCatalog,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) me: Weak<Home>,
 }
 
 impl Home {
-    /// A session whose tables hold what was known at `tables` (all, if `None`) and whose relations speak about `as_of`
-    /// unless their call says otherwise; both in µs.
+    /// The session of a statement: its tables hold what was known at `tables` (all, if `None`) and its relations speak
+    /// about `as_of` unless their call says otherwise; both in µs.
     pub(crate) fn state(&self, tables: Option<i64>, as_of: i64) -> SessionState {
+        let clock = Arc::new(Clock::default());
+        clock.set(as_of);
+        self.session(tables.map_or(AsOf::All, AsOf::At), clock, Place::Statement { as_of })
+    }
+
+    /// The session of a relation: everything in it follows the clock.
+    pub(super) fn late(&self, clock: &Arc<Clock>) -> SessionState {
+        self.session(AsOf::Late(clock.clone()), clock.clone(), Place::Within(clock.clone()))
+    }
+
+    fn session(&self, tables: AsOf, clock: Arc<Clock>, place: Place) -> SessionState {
         let schema = MemorySchemaProvider::new();
         for log in &self.logs {
-            let table = TapioTable::new(log.clone(), self.shared.clone(), tables);
+            let table = TapioTable::new(log.clone(), self.shared.clone(), tables.clone());
             // Cannot fail: the names differ.
             let _ = schema.register_table(log.def().name.clone(), Arc::new(table));
         }
@@ -49,13 +62,16 @@ impl Home {
         let _ = catalog.register_schema(SCHEMA, Arc::new(schema));
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
-        SessionStateBuilder::new_from_existing(self.base.clone())
+        let mut state = SessionStateBuilder::new_from_existing(self.base.clone())
             .with_catalog_list(Arc::new(catalogs))
-            .with_table_functions(self.table_functions(as_of))
-            .build()
+            .with_table_functions(self.table_functions(&place))
+            .build();
+        // Cannot fail: a session takes every function.
+        let _ = state.register_udf(Arc::new(read_clock(clock)));
+        state
     }
 
-    fn table_functions(&self, as_of: i64) -> HashMap<String, Arc<TableFunction>> {
+    fn table_functions(&self, place: &Place) -> HashMap<String, Arc<TableFunction>> {
         let mut functions = self.base.table_functions().clone();
         let mut add = |name: &str, parameters: &[tapio_sql::Parameter], kind: Kind| {
             let function = Function {
@@ -63,7 +79,7 @@ impl Home {
                 parameters: parameters.to_vec(),
                 kind,
                 home: self.me.clone(),
-                as_of,
+                place: place.clone(),
             };
             let function = TableFunction::new(name.to_owned(), Arc::new(function));
             functions.insert(name.to_owned(), Arc::new(function));
@@ -91,7 +107,8 @@ impl Home {
             .cloned()
             .collect();
         functions.sort();
-        let mut table_functions: Vec<String> = self.table_functions(0).into_keys().collect();
+        let mut table_functions: Vec<String> =
+            self.table_functions(&Place::Statement { as_of: 0 }).into_keys().collect();
         table_functions.sort();
         let tables = self.logs.iter().map(|l| l.def().name.clone()).collect();
         Names { tables, table_functions, functions }

@@ -1,13 +1,14 @@
 //! Relations and patterns as table functions.
 //!
-//! `tapio_check('web')` is the statement of `sql/relations/tapio_check.sql`, planned where it is called, against tables
-//! bound to its `as_of`. Every pattern is a table function of its own name, and `tapio_findings()` is the union of all
+//! `tapio_check('web')` is the statement of `sql/relations/tapio_check.sql` over tables bound to its `as_of`. Its plan is
+//! kept for the next call with the same target and run again with another `as_of`. Every pattern is a table function of its own name, and `tapio_findings()` is the union of all
 //! patterns of the catalogue.
 
 mod bind;
 mod contract;
 mod home;
-mod shared;
+mod planned;
+mod pool;
 
 use std::sync::{Arc, Weak};
 
@@ -26,9 +27,10 @@ use datafusion::{
 use futures::FutureExt;
 use tapio_sql::{Parameter, Pattern};
 
-use crate::QueryError;
+use crate::{QueryError, clock::Clock};
 pub(crate) use home::{CATALOG, Home, SCHEMA};
-use shared::SharedRelation;
+use planned::{Planned, Relation};
+use pool::{Key, Lease};
 
 /// What a table function of Tapio computes.
 #[derive(Debug, Clone)]
@@ -58,43 +60,78 @@ pub(crate) struct Function {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) kind: Kind,
     pub(crate) home: Weak<Home>,
-    /// `as_of` (µs) where the call does not say.
-    pub(crate) as_of: i64,
+    pub(crate) place: Place,
+}
+
+/// Where a table function is called.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// In a statement of a user.
+    Statement {
+        /// `as_of` (µs) where the call does not say.
+        as_of: i64,
+    },
+    /// In another relation, whose clock it follows.
+    Within(Arc<Clock>),
 }
 
 impl TableFunctionImpl for Function {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let (values, as_of) =
-            bind::arguments(&self.name, &self.parameters, args.exprs(), self.as_of)?;
+        let (values, as_of) = bind::arguments(&self.name, &self.parameters, args.exprs())?;
         let Some(home) = self.home.upgrade() else {
             return plan_err!("{}: the engine is shut down", self.name);
         };
-        let (sql, is_pattern) = match &self.kind {
-            Kind::Relation { sql } => (sql.clone(), false),
-            Kind::Pattern { sql } => (sql.clone(), true),
-            Kind::Findings => (contract::findings_sql(&home.patterns), false),
+        if let Place::Within(clock) = &self.place
+            && (as_of.is_some() || matches!(self.kind, Kind::Degraded))
+        {
+            clock.mark_once_only();
+        }
+        match &self.kind {
             Kind::Patterns => return patterns_table(&home),
             Kind::Degraded => return degraded_table(&home),
+            _ => {}
+        }
+        let relation = match (&self.place, as_of) {
+            (Place::Within(clock), None) => {
+                Relation::Within(Arc::new(self.plan(&home, &values, clock)?))
+            }
+            (Place::Statement { as_of }, None) => self.borrow(&home, values, *as_of)?,
+            (_, Some(as_of)) => self.borrow(&home, values, as_of)?,
         };
-        let mut values = values;
-        let at =
-            datafusion::common::ScalarValue::TimestampMicrosecond(Some(as_of), Some("UTC".into()));
-        values.push(("as_of".into(), at));
-        let state = home.state(Some(as_of), as_of);
-        let plan = plan(&state, &sql, &values).and_then(|p| match is_pattern {
-            true => contract::fit(&self.name, p),
-            false => plain_text(p),
-        });
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(e) if is_pattern => return Err(self.in_pattern(e, &sql, &home)),
-            Err(e) => return Err(e.context(self.name.clone())),
-        };
-        Ok(Arc::new(SharedRelation::new(&self.name, plan, state)))
+        Ok(Arc::new(relation))
     }
 }
 
 impl Function {
+    /// A plan of its own for a statement, kept from an earlier one if there is one.
+    fn borrow(&self, home: &Home, values: bind::Values, as_of: i64) -> Result<Relation> {
+        let key: Key = (self.name.clone(), values);
+        let planned = match home.pool.take(&key) {
+            Some(planned) => planned,
+            None => Arc::new(self.plan(home, &key.1, &Arc::default())?),
+        };
+        Ok(Relation::Borrowed(Arc::new(Lease::new(planned, as_of, key, &home.pool))))
+    }
+
+    /// Plans the relation; its time is what the clock will show.
+    fn plan(&self, home: &Home, values: &bind::Values, clock: &Arc<Clock>) -> Result<Planned> {
+        let (sql, is_pattern) = match &self.kind {
+            Kind::Pattern { sql } => (sql.clone(), true),
+            Kind::Relation { sql } => (sql.clone(), false),
+            _ => (contract::findings_sql(&home.patterns), false),
+        };
+        let state = home.late(clock);
+        let plan = plan(&state, &sql, values).and_then(|p| match is_pattern {
+            true => contract::fit(&self.name, p),
+            false => plain_text(p),
+        });
+        match plan {
+            Ok(plan) => Ok(Planned::new(&self.name, plan, state, clock.clone())),
+            Err(e) if is_pattern => Err(self.in_pattern(e, &sql, home)),
+            Err(e) => Err(e.context(self.name.clone())),
+        }
+    }
+
     /// The error, naming the pattern's file.
     fn in_pattern(&self, e: DataFusionError, sql: &str, home: &Home) -> DataFusionError {
         let message = match QueryError::of(&e, sql, &home.names()) {

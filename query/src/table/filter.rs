@@ -14,16 +14,16 @@ use tapio_store::DataFile;
 /// Bounds (inclusive) that a row must keep to pass, by column; integers as they are, times in µs.
 pub(super) type Bounds = BTreeMap<String, (i64, i64)>;
 
-/// What the conjunction of `filters` says about integer and time columns.
-pub(super) fn bounds(filters: &[Expr]) -> Bounds {
+/// What the conjunction of `filters` says about integer and time columns that are compared with a `value`.
+pub(super) fn bounds(filters: &[Expr], value: impl Fn(&Expr) -> Option<i64>) -> Bounds {
     let mut bounds = Bounds::new();
     for f in filters {
-        add(&mut bounds, f);
+        add(&mut bounds, f, &value);
     }
     bounds
 }
 
-fn add(bounds: &mut Bounds, filter: &Expr) {
+fn add(bounds: &mut Bounds, filter: &Expr, value_of: &impl Fn(&Expr) -> Option<i64>) {
     let mut narrow = |column: &Expr, lo: i64, hi: i64| {
         if let Expr::Column(c) = column {
             let b = bounds.entry(c.name.clone()).or_insert((i64::MIN, i64::MAX));
@@ -32,11 +32,11 @@ fn add(bounds: &mut Bounds, filter: &Expr) {
     };
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
-            add(bounds, left);
-            add(bounds, right);
+            add(bounds, left, value_of);
+            add(bounds, right, value_of);
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let (column, op, value) = match (literal(left), literal(right)) {
+            let (column, op, value) = match (value_of(left), value_of(right)) {
                 (None, Some(v)) => (left, *op, v),
                 (Some(v), None) => match op.swap() {
                     Some(op) => (right, op, v),
@@ -53,13 +53,13 @@ fn add(bounds: &mut Bounds, filter: &Expr) {
             }
         }
         Expr::Between(Between { expr, negated: false, low, high }) => {
-            let (lo, hi) = (literal(low), literal(high));
+            let (lo, hi) = (value_of(low), value_of(high));
             if lo.is_some() || hi.is_some() {
                 narrow(expr, lo.unwrap_or(i64::MIN), hi.unwrap_or(i64::MAX));
             }
         }
         Expr::InList(InList { expr, list, negated: false }) => {
-            let values: Option<Vec<i64>> = list.iter().map(literal).collect();
+            let values: Option<Vec<i64>> = list.iter().map(value_of).collect();
             if let Some(values) = values
                 && let (Some(lo), Some(hi)) = (values.iter().min(), values.iter().max())
             {
@@ -70,8 +70,14 @@ fn add(bounds: &mut Bounds, filter: &Expr) {
     }
 }
 
-fn literal(e: &Expr) -> Option<i64> {
+/// The value of a literal, times in µs.
+pub(super) fn literal(e: &Expr) -> Option<i64> {
     let Expr::Literal(v, _) = e else { return None };
+    integer(v)
+}
+
+/// An integer, or a time in µs.
+pub(super) fn integer(v: &ScalarValue) -> Option<i64> {
     match v {
         ScalarValue::Int64(v) | ScalarValue::TimestampMicrosecond(v, _) => *v,
         ScalarValue::TimestampNanosecond(v, _) => v.map(|v| v.div_euclid(1000)),
@@ -153,11 +159,12 @@ mod tests {
     #[test]
     fn bounds_come_from_conjunctions_only() {
         let t = |v| lit(ScalarValue::TimestampMicrosecond(Some(v), Some("UTC".into())));
-        let b = bounds(&[
+        let filters = [
             col("ts").gt(t(5)).and(t(9).gt_eq(col("ts"))),
             col("series_id").in_list(vec![lit(3_i64), lit(-2_i64)], false),
             col("pids").eq(lit(1_i64)).or(col("pids").eq(lit(2_i64))),
-        ]);
+        ];
+        let b = bounds(&filters, literal);
         assert_eq!(b, Bounds::from([("ts".into(), (5, 9)), ("series_id".into(), (-2, 3))]));
     }
 

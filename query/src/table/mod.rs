@@ -2,6 +2,7 @@
 
 mod filter;
 mod guard;
+mod late;
 mod reader;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use arrow::{
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
-    common::{DFSchema, DataFusionError, Result, ScalarValue, stats::Precision},
+    common::{DataFusionError, Result, ScalarValue, stats::Precision},
     common::{Statistics, not_impl_err},
     config::TableParquetOptions,
     datasource::{
@@ -24,15 +25,20 @@ use datafusion::{
         source::DataSourceExec,
     },
     execution::object_store::ObjectStoreUrl,
-    logical_expr::{Expr, TableProviderFilterPushDown, TableType, dml::InsertOp},
+    logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType, dml::InsertOp},
+    physical_expr::{
+        PhysicalExpr, conjunction_opt,
+        expressions::{binary, col, lit},
+    },
     physical_plan::{ExecutionPlan, empty::EmptyExec, union::UnionExec},
-    prelude::{col, lit},
+    prelude::SessionConfig,
 };
-use tapio_store::{DataFile, HotSource, Snapshot, TableLog};
+use tapio_store::{DataFile, HotSource, TableLog};
 
-use crate::degraded::Degraded;
-use filter::{bounds, may_match};
+use crate::{clock::AsOf, degraded::Degraded};
+use filter::{Bounds, bounds, literal, may_match};
 use guard::GuardedSource;
+use late::{LateScan, is_fixed};
 use reader::CheckedReaders;
 pub(crate) use reader::Footers;
 
@@ -46,40 +52,89 @@ pub(crate) struct Shared {
 }
 
 /// A table: the files that the log names and the hot rows that are not in them yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TapioTable {
     log: TableLog,
     shared: Shared,
-    /// Only rows with `ts` and `observed_at` at or before this time (µs) exist (T7).
-    as_of: Option<i64>,
+    /// Which rows exist (T7): those with `ts` and `observed_at` at or before a time.
+    as_of: AsOf,
 }
 
 impl TapioTable {
-    pub(crate) fn new(log: TableLog, shared: Shared, as_of: Option<i64>) -> Self {
+    pub(crate) fn new(log: TableLog, shared: Shared, as_of: AsOf) -> Self {
         Self { log, shared, as_of }
     }
 
-    /// Files that can hold rows passing `filters`.
-    fn select<'a>(&self, snapshot: &'a Snapshot, filters: &[Expr]) -> Vec<&'a DataFile> {
-        let mut bounds = bounds(filters);
-        if let Some(t) = self.as_of {
+    /// The rows known at `as_of` (µs; all, if `None`) as the store and this process have them now. Files outside of the
+    /// bounds are left out; rows of files that fail a predicate may be.
+    async fn scan_now(
+        &self,
+        session: &SessionConfig,
+        projection: Option<&Vec<usize>>,
+        as_of: Option<i64>,
+        mut bounds: Bounds,
+        predicates: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        // The hot rows before the snapshot: what is flushed in between is then in both and dropped here (T3).
+        let hot = self.shared.hot.hot(&self.log.def().name);
+        let snapshot =
+            self.log.snapshot().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let stored = snapshot.txn.get(&hot.writer).copied();
+        let mut batches = Vec::new();
+        for h in hot.batches {
+            if stored.is_some_and(|s| h.last_seq <= s) {
+                continue;
+            }
+            let batch = match as_of {
+                Some(t) => known_by(&h.batch, t)?,
+                None => h.batch,
+            };
+            if batch.num_rows() > 0 {
+                batches.push(batch);
+            }
+        }
+        if let Some(t) = as_of {
             for column in ["ts", "observed_at"] {
                 let b = bounds.entry(column.into()).or_insert((i64::MIN, i64::MAX));
                 b.1 = b.1.min(t);
             }
         }
-        snapshot.files.values().filter(|f| may_match(f, &bounds)).collect()
+        let files: Vec<&DataFile> =
+            snapshot.files.values().filter(|f| may_match(f, &bounds)).collect();
+        tracing::debug!(
+            table = self.log.def().name,
+            files = files.len(),
+            of = snapshot.files.len(),
+            hot = batches.len(),
+            "scan"
+        );
+        let mut inputs = Vec::new();
+        if !files.is_empty() {
+            inputs.push(self.scan_files(session, projection, as_of, &files, predicates)?);
+        }
+        if !batches.is_empty() {
+            let plan: Arc<dyn ExecutionPlan> =
+                MemorySourceConfig::try_new_exec(&[batches], self.schema(), projection.cloned())?;
+            inputs.push(plan);
+        }
+        match inputs.len() {
+            0 => Ok(Arc::new(EmptyExec::new(self.projected(projection)?))),
+            1 => Ok(inputs.swap_remove(0)),
+            _ => UnionExec::try_new(inputs),
+        }
     }
 
     fn scan_files(
         &self,
-        state: &dyn Session,
+        session: &SessionConfig,
         projection: Option<&Vec<usize>>,
+        as_of: Option<i64>,
         files: &[&DataFile],
+        mut predicates: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let options = TableParquetOptions {
-            global: state.config_options().execution.parquet.clone(),
+            global: session.options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
         let readers = CheckedReaders::new(
@@ -91,13 +146,16 @@ impl TapioTable {
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers))
             .with_pushdown_filters(true);
-        if let Some(t) = self.as_of
+        if let Some(t) = as_of
             && files.iter().any(|f| after(f, t))
         {
-            let t = lit(ScalarValue::TimestampMicrosecond(Some(t), Some("UTC".into())));
-            let known = col("ts").lt_eq(t.clone()).and(col("observed_at").lt_eq(t));
-            let df_schema = DFSchema::try_from(schema.clone())?;
-            source = source.with_predicate(state.create_physical_expr(known, &df_schema)?);
+            for column in ["ts", "observed_at"] {
+                let t = lit(ScalarValue::TimestampMicrosecond(Some(t), Some("UTC".into())));
+                predicates.push(binary(col(column, &schema)?, Operator::LtEq, t, &schema)?);
+            }
+        }
+        if let Some(predicate) = conjunction_opt(predicates) {
+            source = source.with_predicate(predicate);
         }
         let source = GuardedSource::new(Arc::new(source), self.shared.degraded.clone());
         let rows = files.iter().map(|f| f.rows).sum::<Option<u64>>();
@@ -116,13 +174,20 @@ impl TapioTable {
                 })
                 .collect(),
         )
-        .split_files(state.config().target_partitions());
+        .split_files(session.target_partitions());
         let config = FileScanConfigBuilder::new(self.shared.store_url.clone(), Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?
             .build();
         Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn projected(&self, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
+        Ok(match projection {
+            Some(p) => Arc::new(self.schema().project(p)?),
+            None => self.schema(),
+        })
     }
 }
 
@@ -169,9 +234,11 @@ impl TableProvider for TapioTable {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         // Inexact: files are left out by them here; rows are filtered by what the physical plan pushes down.
+        let late = matches!(self.as_of, AsOf::Late(_));
+        let known = |e: &Expr| literal(e).or_else(|| (late && is_fixed(e)).then_some(0));
         Ok(filters
             .iter()
-            .map(|f| match bounds(&[(*f).clone()]).is_empty() {
+            .map(|f| match bounds(&[(*f).clone()], known).is_empty() {
                 true => TableProviderFilterPushDown::Unsupported,
                 false => TableProviderFilterPushDown::Inexact,
             })
@@ -185,53 +252,17 @@ impl TableProvider for TapioTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        // The hot rows before the snapshot: what is flushed in between is then in both and dropped here (T3).
-        let hot = self.shared.hot.hot(&self.log.def().name);
-        let snapshot =
-            self.log.snapshot().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let stored = snapshot.txn.get(&hot.writer).copied();
-        let mut batches = Vec::new();
-        for h in hot.batches {
-            if stored.is_some_and(|s| h.last_seq <= s) {
-                continue;
+        let as_of = match &self.as_of {
+            AsOf::Late(clock) => {
+                let table = Self { as_of: AsOf::All, ..self.clone() };
+                let partitions = state.config().target_partitions();
+                let scan = LateScan::new(table, clock.clone(), projection, filters, partitions)?;
+                return Ok(Arc::new(scan));
             }
-            let batch = match self.as_of {
-                Some(t) => known_by(&h.batch, t)?,
-                None => h.batch,
-            };
-            if batch.num_rows() > 0 {
-                batches.push(batch);
-            }
-        }
-        let files = self.select(&snapshot, filters);
-        tracing::debug!(
-            table = self.log.def().name,
-            files = files.len(),
-            of = snapshot.files.len(),
-            hot = batches.len(),
-            "scan"
-        );
-        let mut inputs = Vec::new();
-        if !files.is_empty() {
-            inputs.push(self.scan_files(state, projection, &files)?);
-        }
-        if !batches.is_empty() {
-            let plan: Arc<dyn ExecutionPlan> =
-                MemorySourceConfig::try_new_exec(&[batches], self.schema(), projection.cloned())?;
-            inputs.push(plan);
-        }
-        match inputs.len() {
-            0 => {
-                let schema = self.schema();
-                let schema = match projection {
-                    Some(p) => Arc::new(schema.project(p)?),
-                    None => schema,
-                };
-                Ok(Arc::new(EmptyExec::new(schema)))
-            }
-            1 => Ok(inputs.swap_remove(0)),
-            _ => UnionExec::try_new(inputs),
-        }
+            AsOf::At(t) => Some(*t),
+            AsOf::All => None,
+        };
+        self.scan_now(state.config(), projection, as_of, bounds(filters, literal), Vec::new()).await
     }
 
     async fn insert_into(

@@ -2,4 +2,5 @@
 
 mod engine;
 mod relations;
+mod reuse;
 pub(crate) mod world;
