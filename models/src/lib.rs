@@ -27,10 +27,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod alarm;
-mod baseline;
+pub mod baseline;
 mod changepoint;
 mod fit;
 mod forecast;
+pub mod generator;
 mod moments;
 mod passage;
 mod persistence;
@@ -38,6 +39,7 @@ mod prepare;
 mod residuals;
 mod rng;
 mod sawtooth;
+pub mod score;
 mod segment;
 mod stack;
 mod stats;

@@ -20,7 +20,7 @@ fn mix(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Draws for the paths.
+/// Draws for paths, generated runs and bootstraps.
 pub(crate) struct Draws(ChaCha8Rng);
 
 impl Draws {
@@ -31,6 +31,37 @@ impl Draws {
     /// Uniform in the open interval (0, 1): neither end, so that logarithms and quantiles stay finite.
     pub(crate) fn uniform(&mut self) -> f64 {
         ((self.0.next_u64() >> 12) as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64)
+    }
+
+    /// Uniform in (low, high).
+    pub(crate) fn between(&mut self, (low, high): (f64, f64)) -> f64 {
+        low + (high - low) * self.uniform()
+    }
+
+    /// Log-uniform in (low, high), both positive.
+    pub(crate) fn log_between(&mut self, (low, high): (f64, f64)) -> f64 {
+        self.between((low.ln(), high.ln())).exp()
+    }
+
+    /// True with probability `p`.
+    pub(crate) fn chance(&mut self, p: f64) -> bool {
+        self.uniform() < p
+    }
+
+    /// One of `n` indices, all equally likely; 0 for `n` = 0.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((self.uniform() * n as f64) as usize).min(n.saturating_sub(1))
+    }
+
+    /// Standard normal: Box & Muller (1958), one of the pair.
+    pub(crate) fn normal(&mut self) -> f64 {
+        let (a, b) = (self.uniform(), self.uniform());
+        (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
+    }
+
+    /// Exponential of mean one.
+    pub(crate) fn exponential(&mut self) -> f64 {
+        -self.uniform().ln()
     }
 
     /// Student's t with 4 degrees of freedom, scaled to unit variance: parameters estimated from few, dependent

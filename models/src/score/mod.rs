@@ -1,0 +1,134 @@
+//! The instrument: how early, how right and how sure, per run.
+//!
+//! A run is one life of one subject; its steps are dependent, so every figure weighs each run the same and every interval
+//! comes from whole runs. "Cannot say" counts as the base rate (of the training part) and as a miss of the ETA; its share
+//! is reported. The same runs, steps and rows are given to the rivals of [`crate::baseline`].
+
+mod alarms;
+mod bounds;
+mod brier;
+mod eta;
+mod report;
+mod walk;
+
+pub use alarms::AlarmScore;
+pub use bounds::{binomial_upper95, poisson_upper95};
+pub use brier::{BrierScore, ReliabilityPoint, Skill};
+pub use eta::{EtaScore, LevelScore};
+pub use report::{Cone, ConePoint, FamilyScore, HorizonScore, MethodScore, Report, render};
+
+pub(crate) use walk::{Forecaster, Walk, parallel};
+
+use crate::baseline::{Baselines, Features};
+use crate::generator::{self, Part, Run, ranges};
+use crate::{Forecast, Interval};
+
+/// Shares of the life left at which ETA and intervals are scored.
+pub const CHECKPOINTS: [f64; 3] = [0.5, 0.25, 0.1];
+/// Levels of the intervals that are scored.
+pub const LEVELS: [f64; 3] = [0.5, 0.8, 0.95];
+/// Horizons a score can be split by.
+pub(crate) const MAX_HORIZONS: usize = 8;
+
+/// What a method says at one evaluation.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Answers {
+    /// P(hit within the horizon).
+    pub probability: Option<f64>,
+    /// What its alarm listens to.
+    pub alarm: Option<f64>,
+    /// Time to the hit, s.
+    pub eta_s: Option<f64>,
+    /// Central intervals at [`LEVELS`].
+    pub intervals: Option<[Interval; 3]>,
+}
+
+/// What to score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreOptions {
+    /// Families to score on.
+    pub part: Part,
+    /// Runs in all, spread evenly over the families.
+    pub runs: usize,
+    /// Seed of the generator.
+    pub seed: u64,
+    /// Threads; the result does not depend on it. 0: one.
+    pub threads: usize,
+    /// Runs of the training part on which the rivals are fitted.
+    pub baseline_runs: usize,
+    /// Number of forecast cones kept for plots.
+    pub cones: usize,
+}
+
+/// The seed of the published scores.
+pub const SEED: u64 = 20_261_123;
+
+impl Default for ScoreOptions {
+    fn default() -> Self {
+        Self { part: Part::Test, runs: 1_260, seed: SEED, threads: 1, baseline_runs: 950, cones: 6 }
+    }
+}
+
+/// Scores [`crate::time_to_threshold`] and its rivals on generated runs. CPU time is in proportion to `runs`: the default
+/// takes about a minute or two of one core.
+#[must_use]
+pub fn scoreboard(options: &ScoreOptions) -> Report {
+    scoreboard_of(options, &forecaster)
+}
+
+/// Scores on runs of the caller (recordings); the rivals are fitted on the generated training part of `options`.
+#[must_use]
+pub fn score_runs(runs: &[Run], options: &ScoreOptions) -> Report {
+    let baselines = fit_baselines(options);
+    let walks = parallel(runs.len(), options.threads, |i| Walk::new(&runs[i], Some(&forecaster)));
+    report::report(runs, &walks, &baselines, options)
+}
+
+fn forecaster(_: &Run, series: &crate::Series<'_>, options: &crate::Options) -> Option<Forecast> {
+    crate::time_to_threshold(series, options).ok()
+}
+
+/// As [`scoreboard`], for another forecaster.
+pub(crate) fn scoreboard_of(options: &ScoreOptions, forecaster: &Forecaster<'_>) -> Report {
+    let baselines = fit_baselines(options);
+    let plan = generator::plan(options.part, options.runs);
+    let (runs, walks): (Vec<Run>, Vec<Walk>) = parallel(plan.len(), options.threads, |i| {
+        let (family, number) = plan[i];
+        let run = generator::run_of(family, number, options.seed);
+        let walk = Walk::new(&run, Some(forecaster));
+        (run, walk)
+    })
+    .into_iter()
+    .unzip();
+    report::report(&runs, &walks, &baselines, options)
+}
+
+fn fit_baselines(options: &ScoreOptions) -> Baselines {
+    let plan = generator::plan(Part::Train, options.baseline_runs);
+    let steps = parallel(plan.len(), options.threads, |i| {
+        let (family, number) = plan[i];
+        let run = generator::run_of(family, number, options.seed);
+        let horizon = horizon_index(run.horizon_s);
+        let walk = Walk::new(&run, None);
+        let labelled: Vec<(Features, bool)> =
+            walk.steps.iter().filter_map(|s| Some((s.features, s.label?))).collect();
+        let weight = 1.0 / labelled.len().max(1) as f64;
+        labelled.into_iter().map(|(f, y)| (horizon, f, y, weight)).collect::<Vec<_>>()
+    });
+    Baselines::fit(&horizons(), &steps.concat())
+}
+
+/// The horizons of the generated runs, s.
+pub(crate) fn horizons() -> Vec<f64> {
+    ranges::TIME_SCALES.iter().map(|s| s.horizon_s).collect()
+}
+
+/// The horizon of the rivals nearest to the asked one.
+pub(crate) fn horizon_index(horizon_s: f64) -> usize {
+    let distance = |h: &f64| (h / horizon_s).ln().abs();
+    let all = horizons();
+    (0..all.len()).min_by(|a, b| distance(&all[*a]).total_cmp(&distance(&all[*b]))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The instrument can prove a forecaster wrong.
+
+use super::*;
+use crate::{Intervals, ModelKind, Persistence, SegmentReason};
+
+fn options(part: Part) -> ScoreOptions {
+    ScoreOptions {
+        part,
+        runs: 84,
+        baseline_runs: 76,
+        threads: 1,
+        cones: 2,
+        ..ScoreOptions::default()
+    }
+}
+
+/// A forecast that says `eta_s` with interval ends `low` and `high` times it.
+fn statement(
+    eta_s: Option<f64>,
+    probability: f64,
+    (low, high): (f64, f64),
+    horizon_s: f64,
+) -> Forecast {
+    let eta = eta_s.unwrap_or(1e9);
+    let i = Interval { low_s: low * eta, high_s: Some(high * eta) };
+    Forecast {
+        eta_s,
+        intervals: Intervals { p50: i, p80: i, p95: i, p99: i },
+        probability,
+        horizon_s,
+        model: ModelKind::Line,
+        weights: vec![(ModelKind::Line, 1.0)],
+        slope_per_s: 0.0,
+        level: 0.0,
+        threshold: 1.0,
+        window_s: 1.0,
+        samples: 1,
+        dropped: 0,
+        segment_start_us: 0,
+        segment_reason: SegmentReason::Start,
+        residual_scale: 0.0,
+        persistence: Persistence { onset_us: 0, age_s: 0.0, released: 0, survives: None },
+    }
+}
+
+fn oracle(run: &Run, at: i64, wrong_by: f64) -> Option<Forecast> {
+    let left = run.event_us.map(|e| (e - at) as f64 * 1e-6);
+    let p = left.map_or(0.0, |l| if l <= run.horizon_s { 1.0 } else { 0.0 });
+    Some(statement(left.map(|l| l * wrong_by), p, (0.9, 1.1), run.horizon_s))
+}
+
+#[test]
+fn an_oracle_is_perfect() {
+    let r = scoreboard_of(&options(Part::Test), &|run, _, o| oracle(run, o.as_of_us, 1.0));
+    let m = &r.methods[0];
+    assert_eq!(m.brier.score, 0.0);
+    assert_eq!(r.skill.skill, 1.0);
+    assert!(m.alarms.recall > 0.95 && m.alarms.false_episodes == 0, "{:?}", m.alarms);
+    for e in &m.eta {
+        assert!(e.runs > 15 && e.median_error.unwrap() < 1e-6 && e.missed == 0.0, "{e:?}");
+        assert!(e.levels.iter().all(|l| l.coverage == 1.0));
+    }
+    assert_eq!(r.cones.len(), 2);
+    assert!(render(&r).contains("night_pause"));
+}
+
+#[test]
+fn what_is_wrong_is_called_wrong() {
+    let r = scoreboard_of(&options(Part::Test), &|run, _, o| oracle(run, o.as_of_us, 1.5));
+    let m = &r.methods[0];
+    for e in &m.eta {
+        assert!((e.median_error.unwrap() - 0.5).abs() < 1e-6 && e.late == 1.0);
+        assert!(e.levels.iter().all(|l| l.coverage == 0.0 && l.interval_score > 1.0));
+    }
+    let r = scoreboard_of(&options(Part::Test), &|run, _, _| {
+        Some(statement(Some(1.0), 1.0, (0.5, 2.0), run.horizon_s))
+    });
+    assert!(r.skill.high < 0.0, "{:?}", r.skill);
+    assert!(
+        r.methods[0].alarms.quiet_rate > 0.9 && r.methods[0].alarms.precision_01_percent < 0.01
+    );
+}
+
+#[test]
+fn silence_is_the_base_rate_and_a_miss() {
+    let r = scoreboard_of(&options(Part::Test), &|_, _, _| None);
+    let m = &r.methods[0];
+    assert_eq!(m.cannot_say, 1.0);
+    let climatology = r.methods.iter().find(|m| m.name == "climatology").unwrap();
+    assert!((m.brier.score - climatology.brier.score).abs() < 1e-12);
+    assert!(m.eta.iter().all(|e| e.missed == 1.0 && e.median_error.is_none()));
+    assert_eq!(m.alarms.recall, 0.0);
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let o = ScoreOptions { runs: 21, baseline_runs: 19, ..options(Part::Test) };
+    let one = scoreboard(&o);
+    assert_eq!(one, scoreboard(&ScoreOptions { threads: 3, ..o }));
+}

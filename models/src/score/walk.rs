@@ -1,0 +1,128 @@
+//! One run, evaluated causally: at the steps of a grid, and where a share of its life is left.
+
+use super::{Answers, CHECKPOINTS, LEVELS};
+use crate::baseline::Features;
+use crate::generator::Run;
+use crate::{Forecast, Interval, Options, Series, seed_of};
+
+/// Steps of the grid over what is watched of a run.
+const STEPS: i64 = 64;
+/// Before the onset the watch starts by this share of the life.
+const BEFORE: f64 = 0.3;
+
+/// An evaluation.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) at_us: i64,
+    /// Whether the event happened within the horizon; `None`: censored.
+    pub(crate) label: Option<bool>,
+    pub(crate) tapio: Answers,
+    pub(crate) features: Features,
+}
+
+/// All evaluations of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Walk {
+    pub(crate) steps: Vec<Step>,
+    /// Where .5, .25, .1 of the life are left; empty without an event.
+    pub(crate) checkpoints: Vec<Step>,
+}
+
+/// A forecaster: what it says about a series at a time.
+pub(crate) type Forecaster<'a> =
+    dyn Fn(&Run, &Series<'_>, &Options) -> Option<Forecast> + Sync + 'a;
+
+impl Walk {
+    /// Evaluates; `forecaster` may be `None` where only the rivals are asked.
+    pub(crate) fn new(run: &Run, forecaster: Option<&Forecaster<'_>>) -> Self {
+        let life = run.end_us - run.onset_us;
+        let first = run.ts_us.first().copied().unwrap_or(run.end_us);
+        let from = match run.event_us {
+            Some(_) if run.is_foreseeable => {
+                first.max(run.onset_us - (BEFORE * life as f64) as i64)
+            }
+            _ => first,
+        };
+        let cadence = (run.cadence_s * 1e6) as i64;
+        let step = ((run.end_us - from) / STEPS).max(cadence).max(1);
+        let mut steps = Vec::new();
+        let mut at = from + step;
+        while at < run.end_us {
+            steps.extend(evaluate(run, at, forecaster));
+            at += step;
+        }
+        let checkpoints = match run.event_us {
+            Some(event) => CHECKPOINTS
+                .iter()
+                .filter_map(|f| {
+                    let at = event - (f * (event - run.onset_us) as f64) as i64;
+                    evaluate(run, at.min(event - 1), forecaster)
+                })
+                .collect(),
+            None => Vec::new(),
+        };
+        Self { steps, checkpoints }
+    }
+}
+
+fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Option<Step> {
+    let n = run.ts_us.partition_point(|t| *t <= at_us);
+    let features = Features::of(run, at_us)?;
+    let series =
+        Series { ts_us: &run.ts_us[..n], value: &run.value[..n], threshold: &run.threshold[..n] };
+    let options = Options {
+        as_of_us: at_us,
+        horizon_s: run.horizon_s,
+        seed: seed_of(run.workload.cast_signed(), at_us),
+        direction: run.direction,
+        ..Options::default()
+    };
+    let forecast = forecaster.and_then(|f| f(run, &series, &options));
+    Some(Step {
+        at_us,
+        label: run.hits_within(at_us, run.horizon_s),
+        tapio: answers(forecast.as_ref()),
+        features,
+    })
+}
+
+fn answers(f: Option<&Forecast>) -> Answers {
+    let p = f.map(|f| f.probability);
+    let central = |f: &Forecast| -> [Interval; LEVELS.len()] {
+        [f.intervals.p50, f.intervals.p80, f.intervals.p95]
+    };
+    Answers {
+        probability: p,
+        alarm: p,
+        eta_s: f.and_then(|f| f.eta_s),
+        intervals: f.filter(|f| f.eta_s.is_some()).map(central),
+    }
+}
+
+/// Calls `work` for every index below `n` on `threads` threads; the results are in order, whoever made them.
+pub(crate) fn parallel<T: Send>(
+    n: usize,
+    threads: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> Vec<T> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1))
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    loop {
+                        let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        if i >= n {
+                            return mine;
+                        }
+                        mine.push((i, work(i)));
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|w| w.join().unwrap_or_default()).collect()
+    });
+    done.sort_by_key(|d| d.0);
+    done.into_iter().map(|d| d.1).collect()
+}
