@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
 use crate::{
-    pack::{BacktestArgs, RecordArgs, ReplayArgs},
+    backtest::BacktestArgs,
+    pack::{RecordArgs, ReplayArgs},
     units::parse_duration,
 };
 
@@ -132,9 +133,11 @@ pub enum Command {
     #[command(after_long_help = "Examples:\n  tapio replay datasets/oom-linear\n  \
         tapio replay datasets/oom-linear -o json | tail -n 1 | jq .summary")]
     Replay(ReplayArgs),
-    /// Score packs: how early, how right, and what predict_linear would have done
-    #[command(after_long_help = "Examples:\n  tapio backtest datasets/*/\n  \
-        tapio backtest datasets/oom-linear -o json | jq .scores")]
+    /// Score forecasts: how early, how right, how sure, beside what operators use today
+    #[command(after_long_help = "Examples:\n  tapio backtest datasets\n  \
+        tapio backtest datasets/oom-linear -o json | jq .scores\n  \
+        tapio backtest --series free.csv --threshold 0 --direction down --horizon 24h --html report.html\n  \
+        tapio backtest --generated")]
     Backtest(BacktestArgs),
     /// Write, show or check the configuration
     Config(ConfigArgs),

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod args;
+pub mod backtest;
 pub mod cage;
 pub mod cell;
 pub mod commands;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod arch;
+mod backtest;
 mod live;
 mod packs;
 mod peers;

@@ -52,7 +52,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Sql(args) => sql::run(args, &globals).await,
         Command::Record(args) => crate::pack::record(&args, &globals).await,
         Command::Replay(args) => crate::pack::replay(&args, &globals).await,
-        Command::Backtest(args) => crate::pack::backtest(&args, &globals).await,
+        Command::Backtest(args) => crate::backtest::run(&args, &globals).await,
         // Done above.
         Command::Config(_)
         | Command::Doctor

@@ -1,4 +1,4 @@
-//! Arguments of `record`, `replay` and `backtest`.
+//! Arguments of `record` and `replay`.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -43,17 +43,6 @@ pub struct RecordArgs {
 pub struct ReplayArgs {
     /// Folder of the pack
     pub pack: PathBuf,
-    /// Time between two evaluations
-    #[arg(long, value_parser = parse_duration, default_value = "5s", value_name = "TIME")]
-    pub step: Duration,
-}
-
-/// Arguments of `tapio backtest`.
-#[derive(Debug, Clone, Args)]
-pub struct BacktestArgs {
-    /// Folders of packs
-    #[arg(required = true)]
-    pub packs: Vec<PathBuf>,
     /// Time between two evaluations
     #[arg(long, value_parser = parse_duration, default_value = "5s", value_name = "TIME")]
     pub step: Duration,

@@ -20,7 +20,7 @@ use crate::{
 const CHECK: &str = "SELECT * FROM tapio_check('') WHERE type IS NOT NULL OR pattern IS NOT NULL";
 
 /// A pack with an engine over it.
-pub(super) struct Walk {
+pub(crate) struct Walk {
     pub manifest: Manifest,
     pub source: Arc<PackSource>,
     engine: Arc<Engine>,
@@ -28,7 +28,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn open(pack: &Path, step: Duration) -> Result<Self, CliError> {
+    pub(crate) fn open(pack: &Path, step: Duration) -> Result<Self, CliError> {
         let manifest = Manifest::read(pack).map_err(CliError::tool)?;
         let source = PackSource::open(pack, &manifest).map_err(CliError::tool)?;
         let patterns = PatternCatalog::builtin().map_err(CliError::tool)?;
@@ -39,12 +39,12 @@ impl Walk {
         Ok(Self { manifest, source, engine, step_us })
     }
 
-    pub(super) fn step_seconds(&self) -> f64 {
+    pub(crate) fn step_seconds(&self) -> f64 {
         self.step_us as f64 / 1e6
     }
 
     /// The times of the evaluations: every step after the first tick, and the last tick.
-    pub(super) fn times(&self) -> Vec<i64> {
+    pub(crate) fn times(&self) -> Vec<i64> {
         let (first, last) = self.source.ticks();
         let mut times = Vec::new();
         let mut at = first.saturating_add(self.step_us);
@@ -57,13 +57,13 @@ impl Walk {
     }
 
     /// What `tapio check` says as of `at`, one report per subject with a prediction or an insight.
-    pub(super) async fn evaluate(&self, at: i64) -> Result<Vec<SubjectReport>, CliError> {
+    pub(crate) async fn evaluate(&self, at: i64) -> Result<Vec<SubjectReport>, CliError> {
         let (_, batches) = self.engine.sql(CHECK, Some(at)).await.map_err(CliError::tool)?;
         Ok(check_reports(&batches))
     }
 
     /// Used memory against the limit of a subject, for the baselines: (ts µs, value, limit).
-    pub(super) fn memory(&self, series_id: i64) -> Vec<(i64, f64, f64)> {
+    pub(crate) fn memory(&self, series_id: i64) -> Vec<(i64, f64, f64)> {
         let mut out = Vec::new();
         for hot in self.source.hot("resources").batches {
             let b = &hot.batch;
@@ -93,12 +93,12 @@ impl Walk {
 }
 
 /// The prediction of memory running out, if there is one.
-pub(super) fn oom(report: &SubjectReport) -> Option<&Prediction> {
+pub(crate) fn oom(report: &SubjectReport) -> Option<&Prediction> {
     report.predictions.iter().find(|p| p.kind == "oom")
 }
 
 /// The line of one subject at one time, as `replay -o json` prints it.
-pub(super) fn line(at: &str, report: &SubjectReport) -> Value {
+pub(crate) fn line(at: &str, report: &SubjectReport) -> Value {
     let prediction = report.predictions.first().map(|p| json::prediction(p, &report.subject));
     let insights: Vec<&str> = report.insights.iter().map(|i| i.id.as_str()).collect();
     json!({

@@ -104,7 +104,7 @@ fn observe(args: &RecordArgs, stop: &AtomicBool) -> Result<(Rows, About), CliErr
     })?;
     let mut truth = truth.into_inner().unwrap_or_default();
     if cage.is_none() {
-        truth = truth_of(&rows);
+        truth = truth_of(&rows, args.cgroup.as_deref());
     }
     let command = if args.command.is_empty() {
         "(this machine as it ran)".into()
@@ -199,9 +199,18 @@ fn watch(cage: &Cage, truth: &Mutex<Vec<Truth>>, done: &AtomicBool) {
     }
 }
 
-/// The kills that the collector saw in the same counters.
-fn truth_of(recorded: &Rows) -> Vec<Truth> {
+/// The kills that the collector saw in the same counters. Where one cgroup is recorded, kills elsewhere (its ancestors
+/// and the node are in the pack, too) are not about it.
+fn truth_of(recorded: &Rows, cgroup: Option<&str>) -> Vec<Truth> {
     let events = recorded.table("events");
+    let cgroup = cgroup.map(|c| format!("/{}", c.trim_matches('/')));
+    let is_inside = |subject: &str| {
+        let Some(c) = &cgroup else { return true };
+        subject
+            .strip_prefix(c.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || c == "/"
+    };
     let mut truth: Vec<Truth> = rows(events)
         .filter(|r| r.text("kind").as_deref() == Some("oom.kill"))
         .filter_map(|r| {
@@ -212,6 +221,7 @@ fn truth_of(recorded: &Rows) -> Vec<Truth> {
                 counter: r.text("message").unwrap_or_default(),
             })
         })
+        .filter(|t| is_inside(&t.subject))
         .collect();
     truth.sort_by(|a, b| (&a.at, &a.subject).cmp(&(&b.at, &b.subject)));
     truth
@@ -287,7 +297,7 @@ async fn from_store(
             recorded.add(TableBatch::try_new(def.clone(), batch).map_err(CliError::tool)?);
         }
     }
-    let truth = truth_of(&recorded);
+    let truth = truth_of(&recorded, args.cgroup.as_deref());
     let command = format!("(from a store, {} on)", rfc3339(since));
     Ok((recorded, About { command, license: args.license.clone(), truth }))
 }

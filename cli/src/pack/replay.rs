@@ -116,7 +116,7 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
 }
 
 /// When a truth happened, in µs.
-pub(super) fn time_of(truth: &Truth) -> Result<i64, CliError> {
+pub(crate) fn time_of(truth: &Truth) -> Result<i64, CliError> {
     parse_time(&truth.at, 0).map_err(|message| {
         CliError::tool(PackError::File { path: super::manifest::MANIFEST.into(), message })
     })

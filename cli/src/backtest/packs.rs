@@ -1,24 +1,32 @@
-//! `tapio backtest`: how early, how right, and beside it what `predict_linear` would have done on the same rows.
+//! Packs: the whole path, from the recorded rows through the relations, against what the kernel says happened.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tapio_models::{Alarm, AlarmChange, predict_linear};
-
-use super::{
-    args::BacktestArgs,
-    evaluate::{Walk, oom},
-    replay::time_of,
+use tapio_models::{
+    Alarm, AlarmChange, Direction, generator::Run, predict_linear, score::score_runs,
 };
+
+use super::{BacktestArgs, HORIZON_S, Scored, blocking, runs::Rows, score_options, scores};
 use crate::{
-    Globals, args::OutputForm, commands::print_bytes, error::CliError, time::rfc3339,
+    error::CliError,
+    pack::{
+        MANIFEST,
+        evaluate::{Walk, oom},
+        time_of,
+    },
+    time::rfc3339,
     units::duration_words,
 };
 
+/// Time between two evaluations, unless asked.
+const STEP: Duration = Duration::from_secs(5);
 /// Prometheus' usual rule: the line through the last 15 minutes is above the limit 15 minutes from now.
 const BASELINE_WINDOW_S: f64 = 900.0;
-const HORIZON_S: f64 = 900.0;
 
 /// One evaluation of the subject that matters.
 #[derive(Debug, Clone)]
@@ -42,8 +50,9 @@ struct Score {
     false_alarms: usize,
 }
 
-struct Report {
+struct Outcome {
     name: String,
+    run: Option<Run>,
     truth: Option<i64>,
     life_s: f64,
     steps: Vec<Step>,
@@ -55,33 +64,66 @@ struct Report {
 /// Scores packs.
 ///
 /// # Errors
-/// [`CliError`] for a pack that cannot be read.
-pub async fn backtest(args: &BacktestArgs, globals: &Globals) -> Result<ExitCode, CliError> {
-    if !matches!(globals.args.output, OutputForm::Human | OutputForm::Json) {
-        return Err(CliError::tool("backtest prints human or json (-o json: one line per pack)"));
-    }
-    let bar = ProgressBar::new(args.packs.len() as u64);
+/// [`CliError`] for a pack that cannot be read, and for a folder without packs.
+pub(super) async fn backtest(args: &BacktestArgs, json: bool) -> Result<Scored, CliError> {
+    let packs = expand(&args.packs)?;
+    let bar = ProgressBar::new(packs.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
         bar.set_style(style);
     }
     // All are opened first: a wrong path is told before anything takes time.
-    let walks = args.packs.iter().map(|p| Walk::open(p, args.step));
+    let walks = packs.iter().map(|p| Walk::open(p, args.step.unwrap_or(STEP)));
     let walks = walks.collect::<Result<Vec<_>, _>>()?;
-    let mut reports = Vec::new();
+    let mut outcomes = Vec::new();
     for walk in walks {
         bar.set_message(walk.manifest.name.clone());
-        reports.push(run(&walk).await?);
+        outcomes.push(run(&walk).await?);
         bar.inc(1);
     }
+    bar.set_message("rivals");
+    let runs: Vec<Run> = outcomes.iter().filter_map(|o| o.run.clone()).collect();
+    let report = blocking(move || score_runs(&runs, &score_options())).await?;
     bar.finish_and_clear();
-    let text = match globals.args.output {
-        OutputForm::Json => reports.iter().map(|r| format!("{}\n", json_report(r))).collect(),
-        _ => table(&reports),
+    let mut text: String = match json {
+        true => outcomes.iter().map(|r| format!("{}\n", json_report(r))).collect(),
+        false => table(&outcomes),
     };
-    print_bytes(text.as_bytes())
+    if outcomes.len() > 1 {
+        text += &match json {
+            true => format!("{}\n", json!({"summary": scores::summary_json(&report)})),
+            false => format!("\n{}", scores::methods_table(&report)),
+        };
+    }
+    let name = format!("{} pack(s)", outcomes.len());
+    Ok((text, report, name))
 }
 
-async fn run(walk: &Walk) -> Result<Report, CliError> {
+/// A pack is itself; any other folder is the packs in it, by name.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let is_pack = |p: &Path| p.join(MANIFEST).exists();
+    let mut packs = Vec::new();
+    for path in paths {
+        if is_pack(path) || !path.is_dir() {
+            packs.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path)
+            .map_err(|e| CliError::tool(format!("cannot read {}: {e}", path.display())))?;
+        let mut inside: Vec<PathBuf> =
+            entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_pack(p)).collect();
+        if inside.is_empty() {
+            return Err(CliError::tool(format!(
+                "{} is no pack and holds none: a pack is a folder with a {MANIFEST}, made by tapio record",
+                path.display()
+            )));
+        }
+        inside.sort();
+        packs.extend(inside);
+    }
+    Ok(packs)
+}
+
+async fn run(walk: &Walk) -> Result<Outcome, CliError> {
     let truth = walk.manifest.truth.first();
     let truth_at = truth.map(time_of).transpose()?;
     // Of each subject its own steps; the one that matters is the one that was killed, else the likeliest to be.
@@ -133,8 +175,10 @@ async fn run(walk: &Walk) -> Result<Report, CliError> {
     }
     let tapio = score(&steps, truth_at, life_s, |s| s.probability);
     let linear = score(&steps, truth_at, life_s, |s| s.baseline);
-    Ok(Report {
+    let recorded = recorded(&memory, truth_at, &walk.manifest.name);
+    Ok(Outcome {
         name: walk.manifest.name.clone(),
+        run: recorded,
         truth: truth_at,
         life_s,
         steps,
@@ -142,6 +186,20 @@ async fn run(walk: &Walk) -> Result<Report, CliError> {
         tapio,
         linear,
     })
+}
+
+/// The rows as a run, up to the kill; `None` if there are none before it.
+fn recorded(memory: &[(i64, f64, f64)], truth: Option<i64>, name: &str) -> Option<Run> {
+    let rows = Rows {
+        ts_us: memory.iter().map(|m| m.0).collect(),
+        value: memory.iter().map(|m| m.1).collect(),
+        threshold: memory.iter().map(|m| m.2).collect(),
+        direction: Direction::Up,
+        horizon_s: HORIZON_S,
+        workload: name.bytes().fold(0, |h: u64, b| h.wrapping_mul(31).wrapping_add(b.into())),
+    };
+    let events: Vec<i64> = truth.into_iter().collect();
+    rows.runs(&events).into_iter().next()
 }
 
 /// 1 if `predict_linear(memory[15m], 900) >= limit` at `at`, 0 if not; `None` without two points.
@@ -180,24 +238,24 @@ fn score(
 }
 
 /// The step at which a share `f` of the life is left, as far as the steps allow.
-fn step_at(r: &Report, f: f64) -> Option<&Step> {
+fn step_at(r: &Outcome, f: f64) -> Option<&Step> {
     let at = r.truth? as f64 - f * r.life_s * 1e6;
     r.steps.iter().rfind(|s| s.at as f64 <= at)
 }
 
-fn eta_error(r: &Report, f: f64) -> Option<f64> {
+fn eta_error(r: &Outcome, f: f64) -> Option<f64> {
     let s = step_at(r, f)?;
     let left = (r.truth? - s.at) as f64 / 1e6;
     Some((s.eta? - left) / left)
 }
 
-fn inside99(r: &Report, f: f64) -> Option<bool> {
+fn inside99(r: &Outcome, f: f64) -> Option<bool> {
     let s = step_at(r, f)?;
     let left = (r.truth? - s.at) as f64 / 1e6;
     Some(s.low99? <= left && s.high99.is_none_or(|h| left <= h))
 }
 
-fn json_report(r: &Report) -> Value {
+fn json_report(r: &Outcome) -> Value {
     let score = |s: &Score| {
         json!({
             "first_alarm_at": s.first_alarm.map(rfc3339),
@@ -236,7 +294,7 @@ fn json_report(r: &Report) -> Value {
     })
 }
 
-fn table(reports: &[Report]) -> String {
+fn table(reports: &[Outcome]) -> String {
     let mut out = format!(
         "{:24}  {:>6}  {:>22}  {:>9}  {:>9}  {:>9}  {:>22}\n",
         "PACK", "LIFE", "TAPIO: ALARM", "ETA ½", "ETA ¼", "99 % HIT", "PREDICT_LINEAR: ALARM"

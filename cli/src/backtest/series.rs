@@ -1,0 +1,194 @@
+//! A series from a file, evaluated step by step.
+
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tapio_models::{
+    Forecast, Options, Series, generator::Run, score::score_runs, seed_of, time_to_threshold,
+};
+
+use super::{BacktestArgs, Scored, blocking, csv, runs::Rows, score_options, scores};
+use crate::{error::CliError, time::rfc3339};
+
+/// Steps are never closer than this, unless asked.
+const SHORTEST_STEP_US: i64 = 10_000_000;
+
+struct Asked {
+    rows: Rows,
+    step_us: i64,
+}
+
+/// Scores a file.
+///
+/// # Errors
+/// Exit code 2, naming file and line.
+pub(super) async fn backtest(
+    file: &Path,
+    args: &BacktestArgs,
+    json: bool,
+) -> Result<Scored, CliError> {
+    let Some(threshold) = args.threshold.filter(|t| t.is_finite()) else {
+        return Err(CliError::tool("--threshold must be a finite number"));
+    };
+    let points = csv::read(file)?;
+    if points.repeated > 0 {
+        eprintln!("warning: {} row(s) repeat a time, the last of each counts", points.repeated);
+    }
+    let rows = Rows {
+        threshold: vec![threshold; points.ts_us.len()],
+        ts_us: points.ts_us,
+        value: points.value,
+        direction: args.direction.into(),
+        horizon_s: args.horizon.as_secs_f64(),
+        workload: 0,
+    };
+    let cadence_us = rows.cadence_us();
+    let runs = rows.runs(&rows.crossings());
+    let step = args.step.map(|s| i64::try_from(s.as_micros()).unwrap_or(i64::MAX));
+    let step_us = step.unwrap_or(cadence_us.max(SHORTEST_STEP_US)).max(1);
+    let asked = Asked { rows, step_us };
+    let times = times(&asked);
+    let bar = ProgressBar::new(times.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} evaluations") {
+        bar.set_style(style);
+    }
+    let (steps, report, asked) = {
+        let (bar, runs) = (bar.clone(), runs.clone());
+        blocking(move || {
+            let steps = evaluate(&asked, &times, &bar);
+            (steps, score_runs(&runs, &score_options()), asked)
+        })
+        .await?
+    };
+    bar.finish_and_clear();
+    let input = file.display().to_string();
+    let text = if json {
+        let line = json!({
+            "input": input,
+            "horizon_seconds": asked.rows.horizon_s,
+            "step_seconds": asked.step_us as f64 / 1e6,
+            "runs": runs.iter().map(run_json).collect::<Vec<_>>(),
+            "steps": steps,
+            "scores": scores::methods_json(&report),
+        });
+        format!("{line}\n")
+    } else {
+        let crossings: Vec<String> = runs.iter().filter_map(|r| r.event_us).map(rfc3339).collect();
+        format!(
+            "BACKTEST: {input}\n  {} values, one every {} s; threshold {threshold}; {}\n\n{}",
+            asked.rows.ts_us.len(),
+            cadence_us as f64 / 1e6,
+            match crossings.is_empty() {
+                true => "it was never met".to_owned(),
+                false => format!("met at {}", crossings.join(", ")),
+            },
+            scores::methods_table(&report)
+        )
+    };
+    Ok((text, report, input))
+}
+
+/// One step after the first value, then every step, and the last value.
+fn times(a: &Asked) -> Vec<i64> {
+    let (Some(&first), Some(&last)) = (a.rows.ts_us.first(), a.rows.ts_us.last()) else {
+        return Vec::new();
+    };
+    let mut times = Vec::new();
+    let mut at = first.saturating_add(a.step_us);
+    while at < last {
+        times.push(at);
+        at = at.saturating_add(a.step_us);
+    }
+    times.push(last);
+    times
+}
+
+/// What was said at each time, from rows up to it (T7).
+fn evaluate(a: &Asked, times: &[i64], bar: &ProgressBar) -> Vec<Value> {
+    let threads = score_options().threads;
+    let part = times.len().div_ceil(threads).max(1);
+    // Later times see more rows: deal them out in turns.
+    let turns: Vec<Vec<(usize, i64)>> = (0..threads)
+        .map(|t| times.iter().copied().enumerate().skip(t).step_by(threads).take(part).collect())
+        .collect();
+    let mut steps: Vec<(usize, Value)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = turns
+            .iter()
+            .map(|turn| {
+                scope.spawn(move || {
+                    let step = |&(i, at): &(usize, i64)| {
+                        bar.inc(1);
+                        (i, step_json(at, forecast(a, at).as_ref()))
+                    };
+                    turn.iter().map(step).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|w| w.join().unwrap_or_default()).collect()
+    });
+    steps.sort_by_key(|s| s.0);
+    steps.into_iter().map(|s| s.1).collect()
+}
+
+fn forecast(a: &Asked, at: i64) -> Option<Forecast> {
+    let a = &a.rows;
+    let n = a.ts_us.partition_point(|t| *t <= at);
+    let series =
+        Series { ts_us: &a.ts_us[..n], value: &a.value[..n], threshold: &a.threshold[..n] };
+    let options = Options {
+        as_of_us: at,
+        horizon_s: a.horizon_s,
+        seed: seed_of(0, at),
+        direction: a.direction,
+        ..Options::default()
+    };
+    time_to_threshold(&series, &options).ok()
+}
+
+fn step_json(at: i64, f: Option<&Forecast>) -> Value {
+    let eta = f.and_then(|f| f.eta_s);
+    let interval = f.filter(|_| eta.is_some()).map(|f| f.intervals.p80);
+    json!({
+        "at": rfc3339(at),
+        "eta_seconds": eta,
+        "eta_low_seconds": interval.map(|i| i.low_s),
+        "eta_high_seconds": interval.and_then(|i| i.high_s),
+        "probability": f.map(|f| f.probability),
+    })
+}
+
+fn run_json(r: &Run) -> Value {
+    json!({
+        "onset": rfc3339(r.onset_us),
+        "end": rfc3339(r.end_us),
+        "event": r.event_us.map(rfc3339),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_know_only_what_was_there() {
+        let asked = |n: i64| Asked {
+            rows: Rows {
+                ts_us: (0..n).map(|i| i * 10_000_000).collect(),
+                value: (0..n).map(|i| i as f64).collect(),
+                threshold: vec![150.0; n as usize],
+                horizon_s: 900.0,
+                ..Rows::default()
+            },
+            step_us: 10_000_000,
+        };
+        let a = asked(200);
+        let times = times(&a);
+        let all = evaluate(&a, &times, &ProgressBar::hidden());
+        assert_eq!(all.len(), 199);
+        let early = evaluate(&asked(101), &times[..100], &ProgressBar::hidden());
+        assert_eq!(all[..100], early[..]);
+        let eta = all[99]["eta_seconds"].as_f64().unwrap();
+        assert!((eta - 500.0).abs() < 25.0, "{eta}");
+    }
+}

@@ -1,0 +1,114 @@
+//! `tapio backtest --series`: any series against any threshold.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tapio_tests::binary;
+
+fn tapio(args: &[&str]) -> Output {
+    Command::new(binary("tapio")).arg("backtest").args(args).output().unwrap()
+}
+
+/// A leak of 1 MB/s that meets 1 GB after 900 s, one value every 5 s, with a little noise; times as RFC 3339 and as seconds.
+fn leak(dir: &Path, sign: f64) -> String {
+    let mut text = String::from("time,value\n");
+    for i in 0..220_u32 {
+        let t = i * 5;
+        let noise = f64::from((i * 7919) % 17) * 50_000.0;
+        let value = sign * (100e6 + 1e6 * f64::from(t) + noise);
+        let time = match i % 2 {
+            0 => format!("2026-11-23T10:{:02}:{:02}Z", t / 60, t % 60),
+            _ => format!("{}", 1_795_428_000 + t),
+        };
+        text += &format!("{time},{value}\n");
+    }
+    let path = dir.join("leak.csv");
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_series_is_walked_through_and_scored_beside_the_rivals() {
+    let dir = tempfile::tempdir().unwrap();
+    for (sign, threshold, direction) in [(1.0, "1e9", "up"), (-1.0, "-1e9", "down")] {
+        let csv = leak(dir.path(), sign);
+        let page = dir.path().join("page.html");
+        let out = tapio(&[
+            "--series",
+            &csv,
+            "--threshold",
+            threshold,
+            "--direction",
+            direction,
+            "--horizon",
+            "10m",
+            "--html",
+            page.to_str().unwrap(),
+            "-o",
+            "json",
+        ]);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let r: Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!((&r["horizon_seconds"], &r["step_seconds"]), (&600.0.into(), &10.0.into()));
+        let steps = r["steps"].as_array().unwrap();
+        assert_eq!(steps.len(), 110);
+        let half = &steps[44];
+        assert_eq!(half["at"], "2026-11-23T10:07:30Z");
+        let (eta, low, high) = (
+            half["eta_seconds"].as_f64().unwrap(),
+            half["eta_low_seconds"].as_f64().unwrap(),
+            half["eta_high_seconds"].as_f64().unwrap(),
+        );
+        assert!((eta - 450.0).abs() < 45.0 && low <= eta && eta <= high, "{half}");
+        assert!(half["probability"].as_f64().unwrap() > 0.3, "{half}");
+        assert_eq!(r["runs"].as_array().unwrap().len(), 1, "{}", r["runs"]);
+        for method in ["tapio", "predict_linear", "climatology", "usage_90", "two_windows"] {
+            assert!(r["scores"][method]["brier"]["score"].is_f64(), "{method}: {}", r["scores"]);
+        }
+        let error = r["scores"]["tapio"]["eta"][0]["median_abs_error"].as_f64().unwrap();
+        assert!(error < 0.1, "{error}");
+        let page = fs::read_to_string(page).unwrap();
+        assert!(
+            page.contains("<svg") && page.contains("predict_linear") && page.ends_with("</html>\n")
+        );
+    }
+}
+
+#[test]
+fn mistakes_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("bad.csv");
+    fs::write(&csv, "time,value\n1,2\n2,three\n").unwrap();
+    let (csv, dir) = (csv.to_str().unwrap(), dir.path().to_str().unwrap());
+    for (args, says) in [
+        (vec!["--series", csv, "--threshold", "1"], "bad.csv:3: \"three\" is not a number"),
+        (vec!["--series", "/nowhere.csv", "--threshold", "1"], "cannot read /nowhere.csv"),
+        (vec!["--series", csv], "--threshold"),
+        (vec!["--series", csv, "--threshold", "NaN"], "must be a finite number"),
+        (vec![dir], "is no pack and holds none"),
+        (vec![], "<PACKS>"),
+        (vec!["--generated", "--runs", "x"], "invalid value"),
+    ] {
+        let out = tapio(&args);
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(2) && told.contains(says), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn generated_runs_are_the_same_every_time() {
+    let ask = || {
+        let out = tapio(&["--generated", "--runs", "48", "-o", "json"]);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        out.stdout
+    };
+    let first = ask();
+    assert_eq!(first, ask());
+    let r: Value = serde_json::from_slice(&first).unwrap();
+    assert_eq!((&r["input"], &r["runs"]), (&"generated:test".into(), &48.into()));
+    assert!(r["families"].as_array().unwrap().len() > 10);
+}
