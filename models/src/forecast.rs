@@ -1,29 +1,25 @@
 //! Time to threshold, put together.
 
+use crate::evidence::Evidence;
 use crate::fit::{Fit, Fitter, Trend};
 use crate::passage::first_passage;
 use crate::persistence::Going;
-use crate::prepare::{MIN_POINTS, Points, Rows};
+use crate::prepare::{MAX_POINTS, MIN_POINTS, Points, Rows};
+use crate::report::{FAR, Path, Report};
 use crate::residuals::{Peaks, block_maxima};
 use crate::rng::Draws;
 use crate::segment::{self, Segment};
 use crate::stack::{Share, stack};
 use crate::{
-    CannotSay, Direction, Forecast, Interval, Intervals, ModelKind, Options, Persistence,
-    SegmentReason, Series, changepoint, stats,
+    CannotSay, Forecast, ModelKind, Options, SegmentReason, Series, calibration, changepoint, stats,
 };
 
-/// Models see at most so many points (means of runs).
-const MAX_POINTS: usize = 120;
 /// Significance asked of growth (one-sided trend test) before any model of growth is considered.
 const GROWTH_P: f64 = 0.05;
 /// Growth is searched for in vain (and cheaply) where not even this is met and the newest block is no outlier.
 const SCREEN_P: f64 = 0.2;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
-/// Paths are followed for so many horizons.
-const FAR: f64 = 100.0;
-
 /// When does the series meet its threshold? See the [crate documentation](crate) for an example.
 ///
 /// The value is segmented (restarts, changed limits, change points), six models are fitted to the present segment and
@@ -34,6 +30,13 @@ const FAR: f64 = 100.0;
 ///
 /// [`CannotSay`] where no forecast can be made. A series that does not grow is not an error: its `eta_s` is `None`.
 pub fn time_to_threshold(series: &Series<'_>, options: &Options) -> Result<Forecast, CannotSay> {
+    let mut forecast = uncalibrated(series, options)?;
+    calibration::apply(&mut forecast, options.prevalence);
+    Ok(forecast)
+}
+
+/// What the models alone say: the input of the calibration.
+pub(crate) fn uncalibrated(series: &Series<'_>, options: &Options) -> Result<Forecast, CannotSay> {
     let rows = Rows::new(series, options)?;
     let n = rows.len();
     if n == 0 {
@@ -55,12 +58,13 @@ pub fn time_to_threshold(series: &Series<'_>, options: &Options) -> Result<Forec
     if n < MIN_POINTS {
         return Err(CannotSay::TooFewPoints { have: n, need: MIN_POINTS });
     }
-    let segment = segment::segment(&rows);
+    let segment = segment::segment(&rows, options.season_s);
     if n - segment.start < MIN_POINTS {
         return Err(CannotSay::TooFewPoints { have: n - segment.start, need: MIN_POINTS });
     }
     report.starts(segment.start, segment.reason);
     let course = Course::new(&rows, &segment, threshold, options)?;
+    report.evidence(Evidence::new(&course.u, &course.y, course.threshold, course.horizon));
     Ok(course.forecast(report, &segment, options))
 }
 
@@ -75,6 +79,7 @@ struct Course {
     threshold: f64,
     horizon: f64,
     cadence: f64,
+    season: Option<f64>,
 }
 
 impl Course {
@@ -103,6 +108,7 @@ impl Course {
             threshold: (threshold - last) / scale,
             horizon: options.horizon_s / span_s,
             cadence: rows.cadence() / span_s,
+            season: options.season_s.map(|s| s / span_s).filter(|s| *s > 0.0),
         })
     }
 
@@ -120,7 +126,7 @@ impl Course {
             return self.flat(report, 0, &trend);
         }
         let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
-        let change = changepoint::last_change(&thin);
+        let change = changepoint::last_change(&thin, self.season);
         let first_of = |point: usize| -> usize {
             // A run of means is counted from the end; its first row starts the segment.
             let per = hull.len().div_ceil(MAX_POINTS).max(1);
@@ -144,7 +150,7 @@ impl Course {
         if p >= GROWTH_P || thin.len() < 3 {
             return self.flat(report, first, &thin);
         }
-        let fitter = Fitter::new(&thin);
+        let fitter = Fitter::new(&thin, change.cycle);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
         let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
@@ -160,7 +166,7 @@ impl Course {
         let flat_peaks = self.flat_peaks(first, &thin);
         let slope = fits.iter().find_map(|(_, f)| match f {
             Fit::Line(l) => Some((l.slope, l.noise)),
-            Fit::Flat(_) | Fit::Holt(_) | Fit::Curve(_) => None,
+            _ => None,
         });
         if segment.teeth.is_some() {
             for s in &mut shares {
@@ -172,7 +178,7 @@ impl Course {
         let (slope, noise) = slope.unwrap_or((0.0, 0.0));
         report.fitted(first + base, slope * self.scale / self.span_s, noise * self.scale);
         report.paths(
-            self,
+            (self.span_s, self.horizon),
             &shares,
             &paths,
             self.flat_probability(&flat_peaks),
@@ -260,7 +266,7 @@ impl Course {
             stats::robust_sd(&self.y[first..]) * self.scale,
         );
         let share = Share { kind: ModelKind::Flat, weight: 1.0, inflate: 1.0 };
-        report.paths(self, &[share], &[], p, 0)
+        report.paths((self.span_s, self.horizon), &[share], &[], p, 0)
     }
 
     fn paths(
@@ -291,7 +297,7 @@ impl Course {
                 let age = match trend {
                     // A straight course of this slope cannot have risen for longer than the rise took.
                     Trend::Line { level, slope } => ((level - rise_from) / slope).max(0.0),
-                    Trend::Exp { .. } | Trend::Power { .. } => going.age,
+                    Trend::Exp { .. } | Trend::Power { .. } | Trend::Wave { .. } => going.age,
                 };
                 let survives = if hit.is_finite() { going.survives(age, hit) } else { 0.0 };
                 // Rows come at ticks: neither the newest value nor the hit is known better than to one of them.
@@ -305,14 +311,6 @@ impl Course {
     }
 }
 
-/// A simulated path.
-struct Path {
-    /// Time of the hit, unit of u; infinite: none.
-    hit: f64,
-    /// Chance that the growth lasts until then.
-    survives: f64,
-}
-
 /// Gives the flat model at least the weight that the trend test leaves to chance.
 fn floor_flat(shares: &mut [Share], least: f64) {
     let flat = shares.iter().find(|s| s.kind == ModelKind::Flat).map_or(1.0, |s| s.weight);
@@ -322,130 +320,5 @@ fn floor_flat(shares: &mut [Share], least: f64) {
     let squeeze = (1.0 - least) / (1.0 - flat);
     for s in shares {
         s.weight = if s.kind == ModelKind::Flat { least } else { s.weight * squeeze };
-    }
-}
-
-/// The forecast while it is put together.
-struct Report<'a> {
-    rows: &'a Rows,
-    sign: f64,
-    horizon_s: f64,
-    start: usize,
-    reason: SegmentReason,
-    first: usize,
-    onset: usize,
-    slope: f64,
-    residual_scale: f64,
-}
-
-impl<'a> Report<'a> {
-    fn new(rows: &'a Rows, options: &Options) -> Self {
-        Self {
-            rows,
-            sign: if options.direction == Direction::Up { 1.0 } else { -1.0 },
-            horizon_s: options.horizon_s,
-            start: 0,
-            reason: SegmentReason::Start,
-            first: 0,
-            onset: 0,
-            slope: 0.0,
-            residual_scale: 0.0,
-        }
-    }
-
-    fn starts(&mut self, row: usize, reason: SegmentReason) {
-        (self.start, self.reason, self.first, self.onset) = (row, reason, row, row);
-    }
-
-    fn onset(&mut self, row: usize) {
-        self.onset = row;
-    }
-
-    fn fitted(&mut self, first: usize, slope: f64, residual_scale: f64) {
-        (self.first, self.slope, self.residual_scale) = (first, slope, residual_scale);
-    }
-
-    fn crossed(&self) -> Forecast {
-        let now = Interval { low_s: 0.0, high_s: Some(0.0) };
-        let intervals = Intervals { p50: now, p80: now, p95: now, p99: now };
-        self.finish(Some(0.0), intervals, 1.0, vec![(ModelKind::Flat, 1.0)], 0, None)
-    }
-
-    fn paths(
-        &self,
-        course: &Course,
-        shares: &[Share],
-        paths: &[Path],
-        flat: f64,
-        released: usize,
-    ) -> Forecast {
-        let mut hits: Vec<f64> = paths.iter().map(|p| p.hit).collect();
-        hits.sort_unstable_by(f64::total_cmp);
-        let at = |q: f64| -> Option<f64> {
-            let i = (q * hits.len() as f64) as usize;
-            let hit = hits.get(i.min(hits.len().saturating_sub(1)))?;
-            hit.is_finite().then_some(hit * course.span_s)
-        };
-        let far_s = FAR * self.horizon_s;
-        let central = |share: f64| Interval {
-            low_s: at(0.5 - 0.5 * share).map_or(far_s, |low| low.min(far_s)),
-            high_s: at(0.5 + 0.5 * share),
-        };
-        let intervals = Intervals {
-            p50: central(0.5),
-            p80: central(0.8),
-            p95: central(0.95),
-            p99: central(0.99),
-        };
-        let within: Vec<&Path> = paths.iter().filter(|p| p.hit <= course.horizon).collect();
-        let lasting: f64 = within.iter().map(|p| p.survives).sum();
-        let weight_flat =
-            shares.iter().find(|s| s.kind == ModelKind::Flat).map_or(0.0, |s| s.weight);
-        let growth = if paths.is_empty() { 0.0 } else { lasting / paths.len() as f64 };
-        let probability = weight_flat * flat + (1.0 - weight_flat) * growth;
-        let mut weights: Vec<(ModelKind, f64)> =
-            shares.iter().map(|s| (s.kind, s.weight)).collect();
-        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let survives = (!within.is_empty()).then(|| lasting / within.len() as f64);
-        self.finish(at(0.5), intervals, probability.clamp(0.0, 1.0), weights, released, survives)
-    }
-
-    fn finish(
-        &self,
-        eta_s: Option<f64>,
-        intervals: Intervals,
-        probability: f64,
-        weights: Vec<(ModelKind, f64)>,
-        released: usize,
-        survives: Option<f64>,
-    ) -> Forecast {
-        let rows = self.rows;
-        let n = rows.len();
-        let change = segment::limit_change(rows, self.start);
-        let (start, reason) =
-            change.map_or((self.start, self.reason), |at| (at, SegmentReason::LimitChange));
-        Forecast {
-            eta_s,
-            intervals,
-            probability,
-            horizon_s: self.horizon_s,
-            model: weights.first().map_or(ModelKind::Flat, |w| w.0),
-            weights,
-            slope_per_s: self.sign * self.slope,
-            level: self.sign * rows.v[n - 1],
-            threshold: self.sign * rows.limit[n - 1],
-            window_s: rows.t[n - 1] - rows.t[self.first],
-            samples: n - self.first,
-            dropped: rows.dropped,
-            segment_start_us: rows.ts_us[start],
-            segment_reason: reason,
-            residual_scale: self.residual_scale,
-            persistence: Persistence {
-                onset_us: rows.ts_us[self.onset],
-                age_s: -rows.t[self.onset],
-                released,
-                survives,
-            },
-        }
     }
 }

@@ -28,14 +28,18 @@
 
 mod alarm;
 pub mod baseline;
+pub mod calibration;
 mod changepoint;
+mod evidence;
 mod fit;
 mod forecast;
 pub mod generator;
+mod logistic;
 mod moments;
 mod passage;
 mod persistence;
 mod prepare;
+mod report;
 mod residuals;
 mod rng;
 mod sawtooth;
@@ -51,6 +55,7 @@ pub use alarm::{
     ALARM_CLEAR_THRESHOLD, ALARM_EVALUATIONS_THRESHOLD, ALARM_RAISE_THRESHOLD, Alarm, AlarmChange,
 };
 pub use baseline::predict_linear;
+pub use evidence::Evidence;
 pub use fit::ModelKind;
 pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};

@@ -4,6 +4,8 @@ use crate::{CannotSay, Direction, Options, Series};
 
 /// Rows a forecast needs at least.
 pub(crate) const MIN_POINTS: usize = 5;
+/// Models see at most so many points (means of runs).
+pub(crate) const MAX_POINTS: usize = 120;
 
 /// Clean rows, oldest first. With [`Direction::Down`] values and thresholds are negated.
 pub(crate) struct Rows {

@@ -7,6 +7,7 @@ mod flat;
 mod holt;
 mod line;
 mod saturating;
+pub(crate) mod seasonal;
 
 use crate::prepare::Points;
 use crate::rng::Draws;
@@ -27,6 +28,8 @@ pub enum ModelKind {
     Saturating,
     /// Growth that becomes faster: exponential or by a power of time.
     Accelerating,
+    /// Line under a wave that repeats.
+    Seasonal,
     /// Theil–Sen line through the peaks of a saw-tooth whose floors rise.
     SawTooth,
 }
@@ -41,6 +44,7 @@ impl ModelKind {
             Self::Holt => "holt",
             Self::Saturating => "saturating",
             Self::Accelerating => "accelerating",
+            Self::Seasonal => "seasonal",
             Self::SawTooth => "saw_tooth",
         }
     }
@@ -55,21 +59,24 @@ pub(crate) struct Gaussian {
 
 /// One possible course of the level from `as_of` (u = 0) on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Trend {
+pub(crate) enum Trend<'a> {
     /// level + slope·u
     Line { level: f64, slope: f64 },
     /// a + b·exp(c·u)
     Exp { a: f64, b: f64, c: f64 },
     /// a + b·(u − start)^power, power > 0
     Power { a: f64, b: f64, start: f64, power: f64 },
+    /// level + slope·u + wave(u)
+    Wave { level: f64, slope: f64, wave: &'a seasonal::Wave },
 }
 
-impl Trend {
+impl Trend<'_> {
     pub(crate) fn at(&self, u: f64) -> f64 {
         match *self {
             Self::Line { level, slope } => level + slope * u,
             Self::Exp { a, b, c } => a + b * (c * u).exp(),
             Self::Power { a, b, start, power } => a + b * (u - start).max(0.0).powf(power),
+            Self::Wave { level, slope, wave } => level + slope * u + wave.at(u),
         }
     }
 
@@ -82,6 +89,7 @@ impl Trend {
             Self::Power { a, b, start, power } if b > 0.0 => {
                 start + ((y - a) / b).powf(1.0 / power)
             }
+            Self::Wave { level, slope, wave } => wave.reaches(level, slope, y),
             Self::Line { .. } | Self::Exp { .. } | Self::Power { .. } => f64::INFINITY,
         };
         // Beyond the plateau the logarithm is NaN.
@@ -96,6 +104,7 @@ pub(crate) enum Fit {
     Line(line::Line),
     Holt(holt::Holt),
     Curve(curve::Curve),
+    Seasonal(seasonal::Seasonal),
 }
 
 impl Fit {
@@ -106,11 +115,12 @@ impl Fit {
             Self::Line(f) => f.predict(u),
             Self::Holt(f) => f.predict(u),
             Self::Curve(f) => f.predict(u),
+            Self::Seasonal(f) => f.predict(u),
         }
     }
 
     /// A course drawn from the uncertainty of the parameters, with the uncertainty of growth multiplied by `inflate`.
-    pub(crate) fn draw(&self, draws: &mut Draws, inflate: f64) -> Trend {
+    pub(crate) fn draw(&self, draws: &mut Draws, inflate: f64) -> Trend<'_> {
         // Every model takes three draws, so that path i of one model never moves those of another.
         let (z1, z2, u) = (draws.heavy(), draws.heavy(), draws.uniform());
         match self {
@@ -118,6 +128,7 @@ impl Fit {
             Self::Line(f) => f.draw(z1 * inflate, z2),
             Self::Holt(f) => f.draw(z1 * inflate, z2),
             Self::Curve(f) => f.draw(z1 * inflate, z2, u),
+            Self::Seasonal(f) => f.draw(z1 * inflate, z2),
         }
     }
 }
@@ -128,16 +139,19 @@ pub(crate) struct Fitter<'a> {
     plateau: Option<curve::Bases>,
     growth: Option<curve::Bases>,
     holt: bool,
+    /// Length of a cycle, if there is one.
+    cycle: Option<f64>,
 }
 
 impl<'a> Fitter<'a> {
-    pub(crate) fn new(points: &'a Points) -> Self {
+    pub(crate) fn new(points: &'a Points, cycle: Option<f64>) -> Self {
         let enough = points.len() >= curve::MIN_POINTS;
         Self {
             points,
             plateau: enough.then(|| saturating::bases(points)),
             growth: enough.then(|| accelerating::bases(points)),
             holt: points.len() >= holt::MIN_POINTS,
+            cycle,
         }
     }
 
@@ -154,6 +168,8 @@ impl<'a> Fitter<'a> {
         let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));
         fits.extend(curve(&self.plateau).map(|c| (ModelKind::Saturating, Fit::Curve(c))));
         fits.extend(curve(&self.growth).map(|c| (ModelKind::Accelerating, Fit::Curve(c))));
+        let seasonal = self.cycle.and_then(|p| seasonal::Seasonal::fit(u, y, p));
+        fits.extend(seasonal.map(|s| (ModelKind::Seasonal, Fit::Seasonal(s))));
         fits
     }
 }

@@ -103,6 +103,20 @@ pub(crate) fn scoreboard_of(options: &ScoreOptions, forecaster: &Forecaster<'_>)
     report::report(&runs, &walks, &baselines, options)
 }
 
+/// Walks over runs of the training part with the uncalibrated forecaster, in the order of the plan.
+pub(crate) fn training_walks(runs: usize, seed: u64, threads: usize) -> Vec<(Run, Walk)> {
+    let plan = generator::plan(Part::Train, runs);
+    let uncalibrated = |_: &Run, s: &crate::Series<'_>, o: &crate::Options| {
+        crate::forecast::uncalibrated(s, o).ok()
+    };
+    parallel(plan.len(), threads, |i| {
+        let (family, number) = plan[i];
+        let run = generator::run_of(family, number, seed);
+        let walk = Walk::new(&run, Some(&uncalibrated));
+        (run, walk)
+    })
+}
+
 fn fit_baselines(options: &ScoreOptions) -> Baselines {
     let plan = generator::plan(Part::Train, options.baseline_runs);
     let steps = parallel(plan.len(), options.threads, |i| {

@@ -39,6 +39,7 @@ fn statement(
         segment_start_us: 0,
         segment_reason: SegmentReason::Start,
         residual_scale: 0.0,
+        evidence: crate::Evidence::default(),
         persistence: Persistence { onset_us: 0, age_s: 0.0, released: 0, survives: None },
     }
 }
