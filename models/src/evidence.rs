@@ -10,7 +10,8 @@ const TREND_BLOCKS: usize = 12;
 /// What the statement rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Evidence {
-    /// P(hit within the horizon) of the simulated paths, if the growth goes on.
+    /// P(hit within the horizon) of the simulated paths, if the growth goes on for longer than earlier growth of the same
+    /// workload that was released.
     pub if_it_goes_on: f64,
     /// The same with the chance that the growth lasts (see [`crate::Persistence`]).
     pub as_modelled: f64,

@@ -1,7 +1,7 @@
 //! Time to threshold, put together.
 
 use crate::evidence::Evidence;
-use crate::fit::{Fit, Fitter, Trend};
+use crate::fit::{Fit, Fitter, SlopePrior, Trend};
 use crate::passage::first_passage;
 use crate::persistence::Going;
 use crate::prepare::{MAX_POINTS, MIN_POINTS, Points, Rows};
@@ -11,7 +11,8 @@ use crate::rng::Draws;
 use crate::segment::{self, Segment};
 use crate::stack::{Share, stack};
 use crate::{
-    CannotSay, Forecast, ModelKind, Options, SegmentReason, Series, calibration, changepoint, stats,
+    CannotSay, Direction, Forecast, Life, ModelKind, Options, SegmentReason, Series, calibration,
+    changepoint, stats,
 };
 
 /// Significance asked of growth (one-sided trend test) before any model of growth is considered.
@@ -150,7 +151,9 @@ impl Course {
         if p >= GROWTH_P || thin.len() < 3 {
             return self.flat(report, first, &thin);
         }
-        let fitter = Fitter::new(&thin, change.cycle);
+        let lives = self.lives(segment, options);
+        let prior = SlopePrior::of(&lives, self.span_s / self.scale);
+        let fitter = Fitter::new(&thin, change.cycle, prior);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
         let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
@@ -158,7 +161,8 @@ impl Course {
         let peaks = self.peaks(segment, &hull, &thin, &fits);
         let going = Going {
             age: -self.u[row_of(onset)],
-            released: segment.released.iter().map(|d| d / self.span_s).collect(),
+            released: lives.iter().filter(|l| !l.hit).map(|l| l.life_s / self.span_s).collect(),
+            hits: lives.iter().filter(|l| l.hit).count(),
         };
         report.onset(base + row_of(onset));
         let rise_from = stats::median(&thin.y[..thin.len().min(3)]);
@@ -182,8 +186,19 @@ impl Course {
             &shares,
             &paths,
             self.flat_probability(&flat_peaks),
-            segment.released.len(),
+            going.released.len(),
         )
+    }
+
+    /// Earlier lives, in the series and beside it, with slopes towards the threshold.
+    fn lives(&self, segment: &Segment, options: &Options) -> Vec<Life> {
+        let sign = if options.direction == Direction::Up { 1.0 } else { -1.0 };
+        let beside = options
+            .earlier
+            .iter()
+            .map(|l| Life { slope_per_s: sign * l.slope_per_s, ..*l })
+            .filter(|l| l.life_s > 0.0 && l.life_s.is_finite() && l.slope_per_s.is_finite());
+        beside.chain(segment.lives.iter().copied()).collect()
     }
 
     fn pick(&self, rows: &[usize]) -> Points {
@@ -299,12 +314,16 @@ impl Course {
                     Trend::Line { level, slope } => ((level - rise_from) / slope).max(0.0),
                     Trend::Exp { .. } | Trend::Power { .. } | Trend::Wave { .. } => going.age,
                 };
-                let survives = if hit.is_finite() { going.survives(age, hit) } else { 0.0 };
+                let (survives, repeats) = if hit.is_finite() {
+                    (going.survives(age, hit), going.repeats(age, hit))
+                } else {
+                    (0.0, 0.0)
+                };
                 // Rows come at ticks: neither the newest value nor the hit is known better than to one of them.
                 let tick = (draws.uniform() + draws.uniform() - 1.0) * self.cadence;
                 let seen = (hit + tick).max(0.0);
                 let hit = if seen <= FAR * self.horizon { seen } else { f64::INFINITY };
-                out.push(Path { hit, survives });
+                out.push(Path { hit, survives, repeats });
             }
         }
         out

@@ -61,6 +61,6 @@ pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
 pub use types::{
-    CannotSay, Direction, Forecast, Interval, Intervals, Options, Persistence, SegmentReason,
+    CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,
     Series,
 };

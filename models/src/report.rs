@@ -17,6 +17,8 @@ pub(crate) struct Path {
     pub(crate) hit: f64,
     /// Chance that the growth lasts until then.
     pub(crate) survives: f64,
+    /// The same, going by earlier growth alone.
+    pub(crate) repeats: f64,
 }
 
 /// The forecast while it is put together.
@@ -105,7 +107,7 @@ impl<'a> Report<'a> {
         let mixed = |growing: f64| {
             (weight_flat * flat + (1.0 - weight_flat) * of_paths(growing)).clamp(0.0, 1.0)
         };
-        self.evidence.if_it_goes_on = mixed(within.len() as f64);
+        self.evidence.if_it_goes_on = mixed(within.iter().map(|p| p.repeats).sum());
         self.evidence.as_modelled = mixed(lasting);
         self.evidence.flat = weight_flat;
         let probability = self.evidence.as_modelled;

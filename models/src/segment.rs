@@ -1,8 +1,8 @@
 //! Which rows belong to the present life of the series, and whether it goes in teeth.
 
-use crate::SegmentReason;
 use crate::prepare::{MAX_POINTS, Points, Rows};
 use crate::sawtooth::{self, Turn};
+use crate::{Life, SegmentReason};
 use crate::{changepoint, stats};
 
 /// A fall is at once if it takes no more than so many cadences …
@@ -30,8 +30,8 @@ pub(crate) struct Segment {
     pub(crate) start: usize,
     pub(crate) reason: SegmentReason,
     pub(crate) teeth: Option<Teeth>,
-    /// Lengths in seconds of earlier growth that was released without a hit.
-    pub(crate) released: Vec<f64>,
+    /// Earlier lives and growth that was released; slopes towards the threshold.
+    pub(crate) lives: Vec<Life>,
 }
 
 /// A fall from a peak to where it ended (or stands now).
@@ -44,7 +44,7 @@ struct Fall {
 
 /// `season_s`: length of a cycle that is known beforehand.
 pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
-    let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, released: vec![] };
+    let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, lives: vec![] };
     let v = &rows.v;
     let turns = sawtooth::turns(v, sawtooth::swing(&rows.t, v));
     let falls = falls(v, &turns);
@@ -53,6 +53,11 @@ pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
     if let Some(f) = hit.map(|i| &falls[i]) {
         (out.start, out.reason) = (f.trough, SegmentReason::Restart);
     }
+    let life = |f: &Fall, hit: bool| {
+        let life_s = rows.t[f.peak] - rows.t[f.base];
+        Life { life_s, slope_per_s: (v[f.peak] - v[f.base]) / life_s, hit }
+    };
+    out.lives.extend(falls.iter().filter(|f| is_hit(rows, f)).map(|f| life(f, true)));
     let falls = &falls[hit.map_or(0, |i| i + 1)..];
     let repeats = in_waves(rows, falls, out.start, season_s);
     if !repeats && let Some(teeth) = teeth(rows, &turns, falls, out.start) {
@@ -64,7 +69,7 @@ pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
         if fall < RESTART_SHARE * (v[f.peak] - v[f.base]) || repeats && !is_sudden(v, f) {
             continue;
         }
-        out.released.push(rows.t[f.peak] - rows.t[f.base]);
+        out.lives.push(life(f, false));
         if is_sudden(v, f) || f.trough + 1 < v.len() {
             (out.start, out.reason) = (f.trough, SegmentReason::Restart);
         }
@@ -177,7 +182,7 @@ mod tests {
         let v: Vec<f64> = (0..60).map(|i| f64::from(i % 40)).collect();
         let s = segment(&rows(&v, 100.0), None);
         assert_eq!((s.start, s.reason), (40, SegmentReason::Restart));
-        assert_eq!(s.released, [39.0]);
+        assert_eq!(s.lives, [Life { life_s: 39.0, slope_per_s: 1.0, hit: false }]);
         assert!(s.teeth.is_none());
     }
 
@@ -186,7 +191,8 @@ mod tests {
         let v: Vec<f64> = (0..95).map(|i| 5.0 * f64::from(i % 20)).collect();
         let s = segment(&rows(&v, 96.0), None);
         assert_eq!((s.start, s.reason), (80, SegmentReason::Restart));
-        assert!(s.released.is_empty());
+        assert_eq!(s.lives.len(), 4);
+        assert!(s.lives.iter().all(|l| l.hit && l.slope_per_s == 5.0));
         assert!(s.teeth.is_none());
         let s = segment(&rows(&v, 200.0), None);
         assert_eq!(s.start, 0);

@@ -24,6 +24,17 @@ pub enum Direction {
     Down,
 }
 
+/// An earlier life of the same workload: what its present one may be like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Life {
+    /// Its length, s. Lives without a positive, finite length are left out.
+    pub life_s: f64,
+    /// Mean slope, units of the value per second (negative where the value falls to its threshold).
+    pub slope_per_s: f64,
+    /// Whether it ended at the threshold (else by a deploy, a restart, a release).
+    pub hit: bool,
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -44,6 +55,8 @@ pub struct Options {
     /// Share of lives that end at their threshold where this is asked, between 0 and 1: shifts the odds of the probability.
     /// `None` (or out of range): as in the training runs, [`crate::calibration::PREVALENCE`].
     pub prevalence: Option<f64>,
+    /// Earlier lives of the same workload that are not in the series (those in it are found there).
+    pub earlier: Vec<Life>,
 }
 
 impl Default for Options {
@@ -57,6 +70,7 @@ impl Default for Options {
             stale_after_s: None,
             season_s: Some(86_400.0),
             prevalence: None,
+            earlier: Vec::new(),
         }
     }
 }

@@ -6,11 +6,14 @@ mod curve;
 mod flat;
 mod holt;
 mod line;
+mod prior;
 mod saturating;
 pub(crate) mod seasonal;
 
 use crate::prepare::Points;
 use crate::rng::Draws;
+
+pub(crate) use prior::SlopePrior;
 
 pub(crate) use curve::{GROWTHS, PLATEAUS, best_sse};
 
@@ -141,10 +144,11 @@ pub(crate) struct Fitter<'a> {
     holt: bool,
     /// Length of a cycle, if there is one.
     cycle: Option<f64>,
+    prior: Option<SlopePrior>,
 }
 
 impl<'a> Fitter<'a> {
-    pub(crate) fn new(points: &'a Points, cycle: Option<f64>) -> Self {
+    pub(crate) fn new(points: &'a Points, cycle: Option<f64>, prior: Option<SlopePrior>) -> Self {
         let enough = points.len() >= curve::MIN_POINTS;
         Self {
             points,
@@ -152,6 +156,7 @@ impl<'a> Fitter<'a> {
             growth: enough.then(|| accelerating::bases(points)),
             holt: points.len() >= holt::MIN_POINTS,
             cycle,
+            prior,
         }
     }
 
@@ -164,6 +169,7 @@ impl<'a> Fitter<'a> {
         {
             fits.push((ModelKind::Holt, Fit::Holt(holt)));
         }
+        let line = line.map(|l| self.prior.map_or(l.clone(), |p| p.shrink(l)));
         fits.extend(line.map(|l| (ModelKind::Line, Fit::Line(l))));
         let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));
         fits.extend(curve(&self.plateau).map(|c| (ModelKind::Saturating, Fit::Curve(c))));
