@@ -1,6 +1,7 @@
 //! Time to threshold, put together.
 
 use crate::evidence::Evidence;
+use crate::fit::seasonal::Seasonal;
 use crate::fit::{Fit, Fitter, SlopePrior, Trend};
 use crate::passage::first_passage;
 use crate::persistence::Going;
@@ -19,6 +20,8 @@ use crate::{
 const GROWTH_P: f64 = 0.05;
 /// Growth is searched for in vain (and cheaply) where not even this is met and the newest block is no outlier.
 const SCREEN_P: f64 = 0.2;
+/// From this share of a known cycle on, seen and asked, it is considered.
+const SEASON_FROM: f64 = 0.3;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
 /// When does the series meet its threshold? See the [crate documentation](crate) for an example.
@@ -147,13 +150,13 @@ impl Course {
         let first = row_of(from);
         let trend = trend.from(trend.u.partition_point(|u| *u < self.u[first]));
         let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
-        let p = stats::kendall_p(&stats::block_means(&trend.y, TREND_BLOCKS));
+        let p = self.trend_p(&trend, &thin, change.cycle);
         if p >= GROWTH_P || thin.len() < 3 {
             return self.flat(report, first, &thin);
         }
         let lives = self.lives(segment, options);
         let prior = SlopePrior::of(&lives, self.span_s / self.scale);
-        let fitter = Fitter::new(&thin, change.cycle, prior);
+        let fitter = Fitter::new(&thin, self.cycle(&thin, change.cycle), prior);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
         let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
@@ -170,6 +173,7 @@ impl Course {
         let flat_peaks = self.flat_peaks(first, &thin);
         let slope = fits.iter().find_map(|(_, f)| match f {
             Fit::Line(l) => Some((l.slope, l.noise)),
+            Fit::Seasonal(s) => Some(s.slope()),
             _ => None,
         });
         if segment.teeth.is_some() {
@@ -188,6 +192,25 @@ impl Course {
             self.flat_probability(&flat_peaks),
             going.released.len(),
         )
+    }
+
+    /// P-value of a rise, as it is or beside the wave where there is one: the smaller of the two.
+    fn trend_p(&self, trend: &Points, thin: &Points, cycle: Option<f64>) -> f64 {
+        let wave = cycle.and_then(|c| Seasonal::fit(&thin.u, &thin.y, c));
+        let level: Vec<f64> = match &wave {
+            Some(w) => trend.u.iter().zip(&trend.y).map(|(u, y)| y - w.wave(*u)).collect(),
+            None => trend.y.clone(),
+        };
+        let p = |y: &[f64]| stats::kendall_p(&stats::block_means(y, TREND_BLOCKS));
+        p(&level).min(p(&trend.y))
+    }
+
+    /// The cycle to consider: one that was found, or a known one, which is a possible cause of a rise long before it has
+    /// been seen whole.
+    fn cycle(&self, thin: &Points, found: Option<f64>) -> Option<f64> {
+        let span = thin.u.last().zip(thin.u.first()).map_or(0.0, |(b, a)| b - a);
+        let possible = |s: &f64| span >= SEASON_FROM * s && self.horizon >= SEASON_FROM * s;
+        found.or_else(|| self.season.filter(possible))
     }
 
     /// Earlier lives, in the series and beside it, with slopes towards the threshold.

@@ -35,14 +35,14 @@ fn rarer_incidents_mean_less_probability() {
 /// The whole fit takes a minute: a part of it has to come close to what is committed.
 #[test]
 fn the_committed_constants_are_fitted_ones() {
-    let small = fit(Some(190), 2);
+    let small = fit(Some(210), 2);
     for (p, spans) in [(0.0, 0.2), (0.0, 1.0), (0.5, 0.3), (0.5, 1.0), (0.95, 0.3), (1.0, 1.0)] {
         let e = evidence(p, spans);
         let (a, b) = (probability(&constants::BETA, &e, None), probability(&small.beta, &e, None));
-        assert!((a - b).abs() < 0.15, "{p} {spans}: {a} committed, {b} from 190 runs");
+        assert!((a - b).abs() < 0.15, "{p} {spans}: {a} committed, {b} from 210 runs");
     }
     for (a, b) in constants::STRETCH.iter().zip(small.stretch).take(2) {
-        assert!((a / b).ln().abs() < 0.5, "{a} committed, {b} from 190 runs");
+        assert!((a / b).ln().abs() < 0.5, "{a} committed, {b} from 210 runs");
     }
     assert!(small.brier_left_out < small.brier_before, "{small:?}");
 }

@@ -107,7 +107,7 @@ pub(crate) enum Fit {
     Line(line::Line),
     Holt(holt::Holt),
     Curve(curve::Curve),
-    Seasonal(seasonal::Seasonal),
+    Seasonal(Box<seasonal::Seasonal>),
 }
 
 impl Fit {
@@ -142,7 +142,7 @@ pub(crate) struct Fitter<'a> {
     plateau: Option<curve::Bases>,
     growth: Option<curve::Bases>,
     holt: bool,
-    /// Length of a cycle, if there is one.
+    /// Length of a cycle that the values may go through.
     cycle: Option<f64>,
     prior: Option<SlopePrior>,
 }
@@ -163,6 +163,7 @@ impl<'a> Fitter<'a> {
     pub(crate) fn fit(&self, k: usize) -> Vec<(ModelKind, Fit)> {
         let (u, y) = (&self.points.u[..k], &self.points.y[..k]);
         let mut fits = vec![(ModelKind::Flat, Fit::Flat(flat::Flat::fit(u, y)))];
+        let seasonal = self.cycle.and_then(|c| seasonal::Seasonal::fit(u, y, c));
         let line = line::Line::fit(u, y);
         if let Some(holt) =
             line.as_ref().filter(|_| self.holt).and_then(|l| holt::Holt::fit(u, y, l))
@@ -174,8 +175,7 @@ impl<'a> Fitter<'a> {
         let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));
         fits.extend(curve(&self.plateau).map(|c| (ModelKind::Saturating, Fit::Curve(c))));
         fits.extend(curve(&self.growth).map(|c| (ModelKind::Accelerating, Fit::Curve(c))));
-        let seasonal = self.cycle.and_then(|p| seasonal::Seasonal::fit(u, y, p));
-        fits.extend(seasonal.map(|s| (ModelKind::Seasonal, Fit::Seasonal(s))));
+        fits.extend(seasonal.map(|s| (ModelKind::Seasonal, Fit::Seasonal(Box::new(s)))));
         fits
     }
 }

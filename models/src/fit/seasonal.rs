@@ -182,6 +182,16 @@ impl Seasonal {
         }
     }
 
+    /// The wave alone.
+    pub(crate) fn wave(&self, u: f64) -> f64 {
+        self.wave.at(u)
+    }
+
+    /// Slope and noise, as of a line.
+    pub(crate) fn slope(&self) -> (f64, f64) {
+        (self.slope, self.noise)
+    }
+
     pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend<'_> {
         let slope = self.slope + self.slope_se * z_slope;
         let level = self.level + self.level_se * z_level - slope * self.pivot;

@@ -120,6 +120,10 @@ families! {
     MeanReverting, "mean_reverting", Train, Quiet;
     /// A leak that a deploy ends before the limit, again and again.
     Deploys, "deploys", Train, Quiet;
+    /// A start: a fast straight rise to a plateau.
+    StartUp, "start_up", Train, Quiet;
+    /// Fast ramps out of the quiet that are held and released, once or a few times.
+    Bursts, "bursts", Train, Quiet;
     /// A burst out of the quiet that meets the limit within a few samples.
     BurstHits, "burst_hits", Train, Unforeseeable;
 

@@ -65,7 +65,14 @@ pub const SEED: u64 = 20_261_123;
 
 impl Default for ScoreOptions {
     fn default() -> Self {
-        Self { part: Part::Test, runs: 1_260, seed: SEED, threads: 1, baseline_runs: 950, cones: 6 }
+        Self {
+            part: Part::Test,
+            runs: 1_260,
+            seed: SEED,
+            threads: 1,
+            baseline_runs: 1_050,
+            cones: 6,
+        }
     }
 }
 
