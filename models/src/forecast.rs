@@ -41,7 +41,14 @@ pub fn time_to_threshold(series: &Series<'_>, options: &Options) -> Result<Forec
 
 /// What the models alone say: the input of the calibration.
 pub(crate) fn uncalibrated(series: &Series<'_>, options: &Options) -> Result<Forecast, CannotSay> {
-    let rows = Rows::new(series, options)?;
+    if !(options.horizon_s > 0.0 && options.horizon_s.is_finite()) {
+        return Err(CannotSay::Horizon);
+    }
+    of_rows(&Rows::new(series, options)?, options)
+}
+
+/// As [`uncalibrated`], from clean rows.
+pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, CannotSay> {
     let n = rows.len();
     if n == 0 {
         return Err(CannotSay::NoData);
@@ -50,24 +57,24 @@ pub(crate) fn uncalibrated(series: &Series<'_>, options: &Options) -> Result<For
     if threshold == f64::INFINITY {
         return Err(CannotSay::NoThreshold);
     }
-    let limit_s = options.stale_after_s.unwrap_or_else(|| 10.0 * rows.cadence());
+    let limit_s = options.stale_after_s.unwrap_or_else(|| 10.0 * rows.cadence);
     let age_s = -rows.t[n - 1];
     if n > 1 && age_s > limit_s {
         return Err(CannotSay::Stale { age_s, limit_s });
     }
-    let mut report = Report::new(&rows, options);
+    let mut report = Report::new(rows, options);
     if rows.v[n - 1] >= threshold {
         return Ok(report.crossed());
     }
     if n < MIN_POINTS {
         return Err(CannotSay::TooFewPoints { have: n, need: MIN_POINTS });
     }
-    let segment = segment::segment(&rows, options.season_s);
+    let segment = segment::segment(rows, options.season_s);
     if n - segment.start < MIN_POINTS {
         return Err(CannotSay::TooFewPoints { have: n - segment.start, need: MIN_POINTS });
     }
     report.starts(segment.start, segment.reason);
-    let course = Course::new(&rows, &segment, threshold, options)?;
+    let course = Course::new(rows, &segment, threshold, options)?;
     report.evidence(Evidence::new(&course.u, &course.y, course.threshold, course.horizon));
     Ok(course.forecast(report, &segment, options))
 }
@@ -111,7 +118,7 @@ impl Course {
             y: v.iter().map(|v| (v - last) / scale).collect(),
             threshold: (threshold - last) / scale,
             horizon: options.horizon_s / span_s,
-            cadence: rows.cadence() / span_s,
+            cadence: rows.cadence / span_s,
             season: options.season_s.map(|s| s / span_s).filter(|s| *s > 0.0),
         })
     }

@@ -46,6 +46,7 @@ mod sawtooth;
 pub mod score;
 mod segment;
 mod stack;
+mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,7 @@ pub use fit::ModelKind;
 pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
+pub use state::SeriesState;
 pub use types::{
     CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,
     Series,
