@@ -5,7 +5,7 @@
 //! information criterion (Yao 1988) with the number of points reduced by the autocorrelation of the residuals. Points
 //! are few (≤ 120) and spikes are already pulled in, so an exact search over all splits is cheap.
 
-use crate::fit::{GROWTHS, PLATEAUS, best_sse};
+use crate::fit::{GROWTHS, PLATEAUS, best_sse, seasonal};
 use crate::prepare::Points;
 use crate::stats;
 
@@ -19,20 +19,29 @@ const MARGIN: f64 = 12.0;
 const SLOPE_CHANGE: f64 = 0.35;
 
 /// The last change.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Change {
     /// First point of the present piece (0: no change).
     pub(crate) start: usize,
     /// First point of the present growth: earlier than `start` where the growth before was similar.
     pub(crate) onset: usize,
+    /// Length of a cycle that the present piece goes through, in units of u.
+    pub(crate) cycle: Option<f64>,
 }
 
-/// Finds the last change.
-pub(crate) fn last_change(points: &Points) -> Change {
+/// Finds the last change. `cycle` is the length of a cycle that is known beforehand, in units of u.
+pub(crate) fn last_change(points: &Points, cycle: Option<f64>) -> Change {
     let mut change = Change::default();
     loop {
         let rest = points.from(change.start);
-        let Some((at, similar)) = split(&rest) else {
+        let sums = Sums::new(&rest);
+        let smooth = smooth_sse(&rest, &sums);
+        change.cycle = seasonal::find(&rest, smooth, cycle);
+        // What repeats is no change.
+        if change.cycle.is_some() {
+            return change;
+        }
+        let Some((at, similar)) = split(&rest, &sums, smooth) else {
             return change;
         };
         change.start += at;
@@ -69,19 +78,27 @@ impl Sums {
     }
 }
 
-fn split(p: &Points) -> Option<(usize, bool)> {
+/// Length of a cycle that all points go through, in units of u.
+pub(crate) fn cycle(points: &Points, known: Option<f64>) -> Option<f64> {
+    seasonal::find(points, smooth_sse(points, &Sums::new(points)), known)
+}
+
+/// Residual sum of squares of the best smooth course.
+fn smooth_sse(p: &Points, sums: &Sums) -> f64 {
+    sums.line(0, p.len()).3.min(best_sse(p, &PLATEAUS)).min(best_sse(p, &GROWTHS))
+}
+
+fn split(p: &Points, sums: &Sums, smooth: f64) -> Option<(usize, bool)> {
     let n = p.len();
     if n < 2 * MIN_SIDE {
         return None;
     }
-    let sums = Sums::new(p);
     let (at, two) = (MIN_SIDE..=n - MIN_SIDE)
         .map(|k| (k, sums.line(0, k).3 + sums.line(k, n).3))
         .min_by(|a, b| a.1.total_cmp(&b.1))?;
     let spread = stats::range(&p.y);
     // Differences below a ten-thousandth of the range are rounding.
     let rounding = 1e-8 * spread * spread * n as f64;
-    let smooth = sums.line(0, n).3.min(best_sse(p, &PLATEAUS)).min(best_sse(p, &GROWTHS));
     let residuals: Vec<f64> = [(0, at), (at, n)]
         .into_iter()
         .flat_map(|(i, j)| {
@@ -118,23 +135,23 @@ mod tests {
 
     #[test]
     fn smooth_courses_have_none() {
-        assert_eq!(last_change(&points(90, |u| u)).start, 0);
-        assert_eq!(last_change(&points(90, |u| (3.0 * u).exp())).start, 0);
-        assert_eq!(last_change(&points(90, |u| 1.0 - (-4.0 * (u + 1.0)).exp())).start, 0);
-        assert_eq!(last_change(&points(90, |u| (u + 1.0).powi(2))).start, 0);
-        assert_eq!(last_change(&points(90, |_| 0.0)).start, 0);
+        assert_eq!(last_change(&points(90, |u| u), None).start, 0);
+        assert_eq!(last_change(&points(90, |u| (3.0 * u).exp()), None).start, 0);
+        assert_eq!(last_change(&points(90, |u| 1.0 - (-4.0 * (u + 1.0)).exp()), None).start, 0);
+        assert_eq!(last_change(&points(90, |u| (u + 1.0).powi(2)), None).start, 0);
+        assert_eq!(last_change(&points(90, |_| 0.0), None).start, 0);
     }
 
     #[test]
     fn the_onset_of_a_leak_is_found() {
-        let change = last_change(&points(90, |u| (u + 0.3).max(0.0)));
+        let change = last_change(&points(90, |u| (u + 0.3).max(0.0)), None);
         assert!((61..=66).contains(&change.start), "{change:?}");
         assert_eq!(change.onset, change.start);
     }
 
     #[test]
     fn a_jump_within_a_leak_keeps_its_age() {
-        let change = last_change(&points(90, |u| u + if u > -0.5 { 0.5 } else { 0.0 }));
+        let change = last_change(&points(90, |u| u + if u > -0.5 { 0.5 } else { 0.0 }), None);
         assert!((44..=47).contains(&change.start), "{change:?}");
         assert_eq!(change.onset, 0);
     }

@@ -1,29 +1,29 @@
 //! Time to threshold, put together.
 
-use crate::fit::{Fit, Fitter, Trend};
+use crate::evidence::Evidence;
+use crate::fit::seasonal::Seasonal;
+use crate::fit::{Fit, Fitter, SlopePrior, Trend};
 use crate::passage::first_passage;
 use crate::persistence::Going;
-use crate::prepare::{MIN_POINTS, Points, Rows};
+use crate::prepare::{MAX_POINTS, MIN_POINTS, Points, Rows};
+use crate::report::{FAR, Path, Report};
 use crate::residuals::{Peaks, block_maxima};
 use crate::rng::Draws;
 use crate::segment::{self, Segment};
 use crate::stack::{Share, stack};
 use crate::{
-    CannotSay, Direction, Forecast, Interval, Intervals, ModelKind, Options, Persistence,
-    SegmentReason, Series, changepoint, stats,
+    CannotSay, Direction, Forecast, Life, ModelKind, Options, SegmentReason, Series, calibration,
+    changepoint, stats,
 };
 
-/// Models see at most so many points (means of runs).
-const MAX_POINTS: usize = 120;
 /// Significance asked of growth (one-sided trend test) before any model of growth is considered.
 const GROWTH_P: f64 = 0.05;
 /// Growth is searched for in vain (and cheaply) where not even this is met and the newest block is no outlier.
 const SCREEN_P: f64 = 0.2;
+/// From this share of a known cycle on, seen and asked, it is considered.
+const SEASON_FROM: f64 = 0.3;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
-/// Paths are followed for so many horizons.
-const FAR: f64 = 100.0;
-
 /// When does the series meet its threshold? See the [crate documentation](crate) for an example.
 ///
 /// The value is segmented (restarts, changed limits, change points), six models are fitted to the present segment and
@@ -34,7 +34,21 @@ const FAR: f64 = 100.0;
 ///
 /// [`CannotSay`] where no forecast can be made. A series that does not grow is not an error: its `eta_s` is `None`.
 pub fn time_to_threshold(series: &Series<'_>, options: &Options) -> Result<Forecast, CannotSay> {
-    let rows = Rows::new(series, options)?;
+    let mut forecast = uncalibrated(series, options)?;
+    calibration::apply(&mut forecast, options.prevalence);
+    Ok(forecast)
+}
+
+/// What the models alone say: the input of the calibration.
+pub(crate) fn uncalibrated(series: &Series<'_>, options: &Options) -> Result<Forecast, CannotSay> {
+    if !(options.horizon_s > 0.0 && options.horizon_s.is_finite()) {
+        return Err(CannotSay::Horizon);
+    }
+    of_rows(&Rows::new(series, options)?, options)
+}
+
+/// As [`uncalibrated`], from clean rows.
+pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, CannotSay> {
     let n = rows.len();
     if n == 0 {
         return Err(CannotSay::NoData);
@@ -43,24 +57,25 @@ pub fn time_to_threshold(series: &Series<'_>, options: &Options) -> Result<Forec
     if threshold == f64::INFINITY {
         return Err(CannotSay::NoThreshold);
     }
-    let limit_s = options.stale_after_s.unwrap_or_else(|| 10.0 * rows.cadence());
+    let limit_s = options.stale_after_s.unwrap_or_else(|| 10.0 * rows.cadence);
     let age_s = -rows.t[n - 1];
     if n > 1 && age_s > limit_s {
         return Err(CannotSay::Stale { age_s, limit_s });
     }
-    let mut report = Report::new(&rows, options);
+    let mut report = Report::new(rows, options);
     if rows.v[n - 1] >= threshold {
         return Ok(report.crossed());
     }
     if n < MIN_POINTS {
         return Err(CannotSay::TooFewPoints { have: n, need: MIN_POINTS });
     }
-    let segment = segment::segment(&rows);
+    let segment = segment::segment(rows, options.season_s);
     if n - segment.start < MIN_POINTS {
         return Err(CannotSay::TooFewPoints { have: n - segment.start, need: MIN_POINTS });
     }
     report.starts(segment.start, segment.reason);
-    let course = Course::new(&rows, &segment, threshold, options)?;
+    let course = Course::new(rows, &segment, threshold, options)?;
+    report.evidence(Evidence::new(&course.u, &course.y, course.threshold, course.horizon));
     Ok(course.forecast(report, &segment, options))
 }
 
@@ -75,6 +90,7 @@ struct Course {
     threshold: f64,
     horizon: f64,
     cadence: f64,
+    season: Option<f64>,
 }
 
 impl Course {
@@ -102,7 +118,8 @@ impl Course {
             y: v.iter().map(|v| (v - last) / scale).collect(),
             threshold: (threshold - last) / scale,
             horizon: options.horizon_s / span_s,
-            cadence: rows.cadence() / span_s,
+            cadence: rows.cadence / span_s,
+            season: options.season_s.map(|s| s / span_s).filter(|s| *s > 0.0),
         })
     }
 
@@ -120,7 +137,7 @@ impl Course {
             return self.flat(report, 0, &trend);
         }
         let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
-        let change = changepoint::last_change(&thin);
+        let change = changepoint::last_change(&thin, self.season);
         let first_of = |point: usize| -> usize {
             // A run of means is counted from the end; its first row starts the segment.
             let per = hull.len().div_ceil(MAX_POINTS).max(1);
@@ -140,11 +157,13 @@ impl Course {
         let first = row_of(from);
         let trend = trend.from(trend.u.partition_point(|u| *u < self.u[first]));
         let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
-        let p = stats::kendall_p(&stats::block_means(&trend.y, TREND_BLOCKS));
+        let p = self.trend_p(&trend, &thin, change.cycle);
         if p >= GROWTH_P || thin.len() < 3 {
             return self.flat(report, first, &thin);
         }
-        let fitter = Fitter::new(&thin);
+        let lives = self.lives(segment, options);
+        let prior = SlopePrior::of(&lives, self.span_s / self.scale);
+        let fitter = Fitter::new(&thin, self.cycle(&thin, change.cycle), prior);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
         let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
@@ -152,7 +171,8 @@ impl Course {
         let peaks = self.peaks(segment, &hull, &thin, &fits);
         let going = Going {
             age: -self.u[row_of(onset)],
-            released: segment.released.iter().map(|d| d / self.span_s).collect(),
+            released: lives.iter().filter(|l| !l.hit).map(|l| l.life_s / self.span_s).collect(),
+            hits: lives.iter().filter(|l| l.hit).count(),
         };
         report.onset(base + row_of(onset));
         let rise_from = stats::median(&thin.y[..thin.len().min(3)]);
@@ -160,7 +180,8 @@ impl Course {
         let flat_peaks = self.flat_peaks(first, &thin);
         let slope = fits.iter().find_map(|(_, f)| match f {
             Fit::Line(l) => Some((l.slope, l.noise)),
-            Fit::Flat(_) | Fit::Holt(_) | Fit::Curve(_) => None,
+            Fit::Seasonal(s) => Some(s.slope()),
+            _ => None,
         });
         if segment.teeth.is_some() {
             for s in &mut shares {
@@ -172,12 +193,42 @@ impl Course {
         let (slope, noise) = slope.unwrap_or((0.0, 0.0));
         report.fitted(first + base, slope * self.scale / self.span_s, noise * self.scale);
         report.paths(
-            self,
+            (self.span_s, self.horizon),
             &shares,
             &paths,
             self.flat_probability(&flat_peaks),
-            segment.released.len(),
+            going.released.len(),
         )
+    }
+
+    /// P-value of a rise, as it is or beside the wave where there is one: the smaller of the two.
+    fn trend_p(&self, trend: &Points, thin: &Points, cycle: Option<f64>) -> f64 {
+        let wave = cycle.and_then(|c| Seasonal::fit(&thin.u, &thin.y, c));
+        let level: Vec<f64> = match &wave {
+            Some(w) => trend.u.iter().zip(&trend.y).map(|(u, y)| y - w.wave(*u)).collect(),
+            None => trend.y.clone(),
+        };
+        let p = |y: &[f64]| stats::kendall_p(&stats::block_means(y, TREND_BLOCKS));
+        p(&level).min(p(&trend.y))
+    }
+
+    /// The cycle to consider: one that was found, or a known one, which is a possible cause of a rise long before it has
+    /// been seen whole.
+    fn cycle(&self, thin: &Points, found: Option<f64>) -> Option<f64> {
+        let span = thin.u.last().zip(thin.u.first()).map_or(0.0, |(b, a)| b - a);
+        let possible = |s: &f64| span >= SEASON_FROM * s && self.horizon >= SEASON_FROM * s;
+        found.or_else(|| self.season.filter(possible))
+    }
+
+    /// Earlier lives, in the series and beside it, with slopes towards the threshold.
+    fn lives(&self, segment: &Segment, options: &Options) -> Vec<Life> {
+        let sign = if options.direction == Direction::Up { 1.0 } else { -1.0 };
+        let beside = options
+            .earlier
+            .iter()
+            .map(|l| Life { slope_per_s: sign * l.slope_per_s, ..*l })
+            .filter(|l| l.life_s > 0.0 && l.life_s.is_finite() && l.slope_per_s.is_finite());
+        beside.chain(segment.lives.iter().copied()).collect()
     }
 
     fn pick(&self, rows: &[usize]) -> Points {
@@ -260,7 +311,7 @@ impl Course {
             stats::robust_sd(&self.y[first..]) * self.scale,
         );
         let share = Share { kind: ModelKind::Flat, weight: 1.0, inflate: 1.0 };
-        report.paths(self, &[share], &[], p, 0)
+        report.paths((self.span_s, self.horizon), &[share], &[], p, 0)
     }
 
     fn paths(
@@ -291,26 +342,22 @@ impl Course {
                 let age = match trend {
                     // A straight course of this slope cannot have risen for longer than the rise took.
                     Trend::Line { level, slope } => ((level - rise_from) / slope).max(0.0),
-                    Trend::Exp { .. } | Trend::Power { .. } => going.age,
+                    Trend::Exp { .. } | Trend::Power { .. } | Trend::Wave { .. } => going.age,
                 };
-                let survives = if hit.is_finite() { going.survives(age, hit) } else { 0.0 };
+                let (survives, repeats) = if hit.is_finite() {
+                    (going.survives(age, hit), going.repeats(age, hit))
+                } else {
+                    (0.0, 0.0)
+                };
                 // Rows come at ticks: neither the newest value nor the hit is known better than to one of them.
                 let tick = (draws.uniform() + draws.uniform() - 1.0) * self.cadence;
                 let seen = (hit + tick).max(0.0);
                 let hit = if seen <= FAR * self.horizon { seen } else { f64::INFINITY };
-                out.push(Path { hit, survives });
+                out.push(Path { hit, survives, repeats });
             }
         }
         out
     }
-}
-
-/// A simulated path.
-struct Path {
-    /// Time of the hit, unit of u; infinite: none.
-    hit: f64,
-    /// Chance that the growth lasts until then.
-    survives: f64,
 }
 
 /// Gives the flat model at least the weight that the trend test leaves to chance.
@@ -322,130 +369,5 @@ fn floor_flat(shares: &mut [Share], least: f64) {
     let squeeze = (1.0 - least) / (1.0 - flat);
     for s in shares {
         s.weight = if s.kind == ModelKind::Flat { least } else { s.weight * squeeze };
-    }
-}
-
-/// The forecast while it is put together.
-struct Report<'a> {
-    rows: &'a Rows,
-    sign: f64,
-    horizon_s: f64,
-    start: usize,
-    reason: SegmentReason,
-    first: usize,
-    onset: usize,
-    slope: f64,
-    residual_scale: f64,
-}
-
-impl<'a> Report<'a> {
-    fn new(rows: &'a Rows, options: &Options) -> Self {
-        Self {
-            rows,
-            sign: if options.direction == Direction::Up { 1.0 } else { -1.0 },
-            horizon_s: options.horizon_s,
-            start: 0,
-            reason: SegmentReason::Start,
-            first: 0,
-            onset: 0,
-            slope: 0.0,
-            residual_scale: 0.0,
-        }
-    }
-
-    fn starts(&mut self, row: usize, reason: SegmentReason) {
-        (self.start, self.reason, self.first, self.onset) = (row, reason, row, row);
-    }
-
-    fn onset(&mut self, row: usize) {
-        self.onset = row;
-    }
-
-    fn fitted(&mut self, first: usize, slope: f64, residual_scale: f64) {
-        (self.first, self.slope, self.residual_scale) = (first, slope, residual_scale);
-    }
-
-    fn crossed(&self) -> Forecast {
-        let now = Interval { low_s: 0.0, high_s: Some(0.0) };
-        let intervals = Intervals { p50: now, p80: now, p95: now, p99: now };
-        self.finish(Some(0.0), intervals, 1.0, vec![(ModelKind::Flat, 1.0)], 0, None)
-    }
-
-    fn paths(
-        &self,
-        course: &Course,
-        shares: &[Share],
-        paths: &[Path],
-        flat: f64,
-        released: usize,
-    ) -> Forecast {
-        let mut hits: Vec<f64> = paths.iter().map(|p| p.hit).collect();
-        hits.sort_unstable_by(f64::total_cmp);
-        let at = |q: f64| -> Option<f64> {
-            let i = (q * hits.len() as f64) as usize;
-            let hit = hits.get(i.min(hits.len().saturating_sub(1)))?;
-            hit.is_finite().then_some(hit * course.span_s)
-        };
-        let far_s = FAR * self.horizon_s;
-        let central = |share: f64| Interval {
-            low_s: at(0.5 - 0.5 * share).map_or(far_s, |low| low.min(far_s)),
-            high_s: at(0.5 + 0.5 * share),
-        };
-        let intervals = Intervals {
-            p50: central(0.5),
-            p80: central(0.8),
-            p95: central(0.95),
-            p99: central(0.99),
-        };
-        let within: Vec<&Path> = paths.iter().filter(|p| p.hit <= course.horizon).collect();
-        let lasting: f64 = within.iter().map(|p| p.survives).sum();
-        let weight_flat =
-            shares.iter().find(|s| s.kind == ModelKind::Flat).map_or(0.0, |s| s.weight);
-        let growth = if paths.is_empty() { 0.0 } else { lasting / paths.len() as f64 };
-        let probability = weight_flat * flat + (1.0 - weight_flat) * growth;
-        let mut weights: Vec<(ModelKind, f64)> =
-            shares.iter().map(|s| (s.kind, s.weight)).collect();
-        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let survives = (!within.is_empty()).then(|| lasting / within.len() as f64);
-        self.finish(at(0.5), intervals, probability.clamp(0.0, 1.0), weights, released, survives)
-    }
-
-    fn finish(
-        &self,
-        eta_s: Option<f64>,
-        intervals: Intervals,
-        probability: f64,
-        weights: Vec<(ModelKind, f64)>,
-        released: usize,
-        survives: Option<f64>,
-    ) -> Forecast {
-        let rows = self.rows;
-        let n = rows.len();
-        let change = segment::limit_change(rows, self.start);
-        let (start, reason) =
-            change.map_or((self.start, self.reason), |at| (at, SegmentReason::LimitChange));
-        Forecast {
-            eta_s,
-            intervals,
-            probability,
-            horizon_s: self.horizon_s,
-            model: weights.first().map_or(ModelKind::Flat, |w| w.0),
-            weights,
-            slope_per_s: self.sign * self.slope,
-            level: self.sign * rows.v[n - 1],
-            threshold: self.sign * rows.limit[n - 1],
-            window_s: rows.t[n - 1] - rows.t[self.first],
-            samples: n - self.first,
-            dropped: rows.dropped,
-            segment_start_us: rows.ts_us[start],
-            segment_reason: reason,
-            residual_scale: self.residual_scale,
-            persistence: Persistence {
-                onset_us: rows.ts_us[self.onset],
-                age_s: -rows.t[self.onset],
-                released,
-                survives,
-            },
-        }
     }
 }

@@ -28,20 +28,25 @@
 
 mod alarm;
 pub mod baseline;
+pub mod calibration;
 mod changepoint;
+mod evidence;
 mod fit;
 mod forecast;
 pub mod generator;
+mod logistic;
 mod moments;
 mod passage;
 mod persistence;
 mod prepare;
+mod report;
 mod residuals;
 mod rng;
 mod sawtooth;
 pub mod score;
 mod segment;
 mod stack;
+mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -51,11 +56,13 @@ pub use alarm::{
     ALARM_CLEAR_THRESHOLD, ALARM_EVALUATIONS_THRESHOLD, ALARM_RAISE_THRESHOLD, Alarm, AlarmChange,
 };
 pub use baseline::predict_linear;
+pub use evidence::Evidence;
 pub use fit::ModelKind;
 pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
+pub use state::SeriesState;
 pub use types::{
-    CannotSay, Direction, Forecast, Interval, Intervals, Options, Persistence, SegmentReason,
+    CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,
     Series,
 };

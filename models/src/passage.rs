@@ -12,7 +12,7 @@ const SINGLE: u32 = 24;
 /// A block is survived with probability F(threshold − trend). So the time of the hit is where the sum of −ln F first
 /// exceeds `e`; with the same `e` a higher threshold never gives an earlier hit.
 pub(crate) fn first_passage(
-    trend: &Trend,
+    trend: &Trend<'_>,
     peaks: &Peaks,
     threshold: f64,
     e: f64,

@@ -1,11 +1,14 @@
 //! From caller's slices to clean rows: sorted, finite, one row per time, rising towards the threshold.
 
-use crate::{CannotSay, Direction, Options, Series};
+use crate::state::SeriesState;
+use crate::{CannotSay, Options, Series};
 
 /// Rows a forecast needs at least.
 pub(crate) const MIN_POINTS: usize = 5;
+/// Models see at most so many points (means of runs).
+pub(crate) const MAX_POINTS: usize = 120;
 
-/// Clean rows, oldest first. With [`Direction::Down`] values and thresholds are negated.
+/// Clean rows, oldest first. With [`crate::Direction::Down`] values and thresholds are negated.
 pub(crate) struct Rows {
     pub(crate) ts_us: Vec<i64>,
     /// Seconds relative to `as_of` (never positive).
@@ -13,11 +16,14 @@ pub(crate) struct Rows {
     pub(crate) v: Vec<f64>,
     /// Infinite where there is no limit.
     pub(crate) limit: Vec<f64>,
+    /// Median distance of neighbouring rows as they came in, s; 0 with fewer than two rows.
+    pub(crate) cadence: f64,
     /// Rows dropped because their value was not finite.
     pub(crate) dropped: usize,
 }
 
 impl Rows {
+    /// Rows at or before the asked time; long series are reduced as [`SeriesState`] does.
     pub(crate) fn new(series: &Series<'_>, options: &Options) -> Result<Self, CannotSay> {
         let n = series.ts_us.len();
         if series.value.len() != n || series.threshold.len() != n {
@@ -27,50 +33,25 @@ impl Rows {
                 threshold: series.threshold.len(),
             });
         }
-        if !(options.horizon_s > 0.0 && options.horizon_s.is_finite()) {
-            return Err(CannotSay::Horizon);
-        }
-        let sign = match options.direction {
-            Direction::Up => 1.0,
-            Direction::Down => -1.0,
-        };
-        let seen = |i: &usize| series.ts_us[*i] <= options.as_of_us;
-        let dropped = (0..n).filter(seen).filter(|&i| !series.value[i].is_finite()).count();
-        let mut order: Vec<usize> =
-            (0..n).filter(seen).filter(|&i| series.value[i].is_finite()).collect();
-        if !order.is_sorted_by_key(|&i| series.ts_us[i]) {
-            // Stable: of rows with one time the later in the input stays the later.
-            order.sort_by_key(|&i| series.ts_us[i]);
-        }
-        let mut rows = Self {
-            ts_us: Vec::with_capacity(order.len()),
-            t: Vec::with_capacity(order.len()),
-            v: Vec::with_capacity(order.len()),
-            limit: Vec::with_capacity(order.len()),
-            dropped,
-        };
-        for (k, &i) in order.iter().enumerate() {
-            let ts = series.ts_us[i];
-            if order.get(k + 1).is_some_and(|&next| series.ts_us[next] == ts) {
-                continue;
+        let mut state = SeriesState::new(options.direction);
+        let mut push = |i: usize| {
+            if series.ts_us[i] <= options.as_of_us {
+                state.push(series.ts_us[i], series.value[i], series.threshold[i]);
             }
-            let limit = series.threshold[i];
-            rows.ts_us.push(ts);
-            rows.t.push((i128::from(ts) - i128::from(options.as_of_us)) as f64 * 1e-6);
-            rows.v.push(sign * series.value[i]);
-            rows.limit.push(if limit.is_finite() { sign * limit } else { f64::INFINITY });
+        };
+        if series.ts_us.is_sorted() {
+            (0..n).for_each(&mut push);
+        } else {
+            // Stable: of rows with one time the later in the input stays the later.
+            let mut order: Vec<usize> = (0..n).collect();
+            order.sort_by_key(|&i| series.ts_us[i]);
+            order.into_iter().for_each(&mut push);
         }
-        Ok(rows)
+        Ok(state.rows(options.as_of_us))
     }
 
     pub(crate) fn len(&self) -> usize {
         self.t.len()
-    }
-
-    /// Median distance of neighbouring rows, s; 0 with fewer than two rows.
-    pub(crate) fn cadence(&self) -> f64 {
-        let mut gaps: Vec<f64> = self.t.windows(2).map(|w| w[1] - w[0]).collect();
-        crate::stats::median_mut(&mut gaps)
     }
 }
 
@@ -147,7 +128,7 @@ mod tests {
         assert_eq!(r.t, [-1.0, -0.5]);
         assert_eq!(r.v, [3.0, 1.0]);
         assert_eq!(r.dropped, 1);
-        assert_eq!(r.cadence(), 0.5);
+        assert_eq!(r.cadence, 0.5);
         assert!(r.limit.iter().all(|l| *l == f64::INFINITY));
     }
 

@@ -1,9 +1,9 @@
 //! Which rows belong to the present life of the series, and whether it goes in teeth.
 
-use crate::SegmentReason;
-use crate::prepare::Rows;
+use crate::prepare::{MAX_POINTS, Points, Rows};
 use crate::sawtooth::{self, Turn};
-use crate::stats;
+use crate::{Life, SegmentReason};
+use crate::{changepoint, stats};
 
 /// A fall is at once if it takes no more than so many cadences …
 const SUDDEN_ROWS: usize = 3;
@@ -30,8 +30,8 @@ pub(crate) struct Segment {
     pub(crate) start: usize,
     pub(crate) reason: SegmentReason,
     pub(crate) teeth: Option<Teeth>,
-    /// Lengths in seconds of earlier growth that was released without a hit.
-    pub(crate) released: Vec<f64>,
+    /// Earlier lives and growth that was released; slopes towards the threshold.
+    pub(crate) lives: Vec<Life>,
 }
 
 /// A fall from a peak to where it ended (or stands now).
@@ -42,8 +42,9 @@ struct Fall {
     base: usize,
 }
 
-pub(crate) fn segment(rows: &Rows) -> Segment {
-    let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, released: vec![] };
+/// `season_s`: length of a cycle that is known beforehand.
+pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
+    let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, lives: vec![] };
     let v = &rows.v;
     let turns = sawtooth::turns(v, sawtooth::swing(&rows.t, v));
     let falls = falls(v, &turns);
@@ -52,22 +53,44 @@ pub(crate) fn segment(rows: &Rows) -> Segment {
     if let Some(f) = hit.map(|i| &falls[i]) {
         (out.start, out.reason) = (f.trough, SegmentReason::Restart);
     }
+    let life = |f: &Fall, hit: bool| {
+        let life_s = rows.t[f.peak] - rows.t[f.base];
+        Life { life_s, slope_per_s: (v[f.peak] - v[f.base]) / life_s, hit }
+    };
+    out.lives.extend(falls.iter().filter(|f| is_hit(rows, f)).map(|f| life(f, true)));
     let falls = &falls[hit.map_or(0, |i| i + 1)..];
-    if let Some(teeth) = teeth(rows, &turns, falls, out.start) {
+    let repeats = in_waves(rows, falls, out.start, season_s);
+    if !repeats && let Some(teeth) = teeth(rows, &turns, falls, out.start) {
         out.teeth = Some(teeth);
         return out;
     }
     for f in falls {
         let fall = v[f.peak] - v[f.trough];
-        if fall < RESTART_SHARE * (v[f.peak] - v[f.base]) {
+        if fall < RESTART_SHARE * (v[f.peak] - v[f.base]) || repeats && !is_sudden(v, f) {
             continue;
         }
-        out.released.push(rows.t[f.peak] - rows.t[f.base]);
+        out.lives.push(life(f, false));
         if is_sudden(v, f) || f.trough + 1 < v.len() {
             (out.start, out.reason) = (f.trough, SegmentReason::Restart);
         }
     }
     out
+}
+
+/// Whether the course falls because it goes in waves: most falls take their time, and a cycle explains them.
+fn in_waves(rows: &Rows, falls: &[Fall], start: usize, season_s: Option<f64>) -> bool {
+    let slow = falls.iter().filter(|f| !is_sudden(&rows.v, f)).count();
+    let (t, v) = (&rows.t[start..], &rows.v[start..]);
+    let (range, span) = (stats::range(v), t[t.len() - 1] - t[0]);
+    if slow * 2 <= falls.len() || range <= 0.0 || span <= 0.0 {
+        return false;
+    }
+    let thin = Points::thinned(t, v, MAX_POINTS);
+    let points = Points {
+        u: thin.u.iter().map(|t| t / span).collect(),
+        y: thin.y.iter().map(|y| (y - v[0]) / range).collect(),
+    };
+    changepoint::cycle(&points, season_s.map(|s| s / span)).is_some()
 }
 
 /// The newest row from which on the threshold is what it is now; `None` if it never changed after `start`.
@@ -157,20 +180,21 @@ mod tests {
     #[test]
     fn one_fall_is_a_restart_and_a_release() {
         let v: Vec<f64> = (0..60).map(|i| f64::from(i % 40)).collect();
-        let s = segment(&rows(&v, 100.0));
+        let s = segment(&rows(&v, 100.0), None);
         assert_eq!((s.start, s.reason), (40, SegmentReason::Restart));
-        assert_eq!(s.released, [39.0]);
+        assert_eq!(s.lives, [Life { life_s: 39.0, slope_per_s: 1.0, hit: false }]);
         assert!(s.teeth.is_none());
     }
 
     #[test]
     fn a_crash_loop_is_not_a_saw() {
         let v: Vec<f64> = (0..95).map(|i| 5.0 * f64::from(i % 20)).collect();
-        let s = segment(&rows(&v, 96.0));
+        let s = segment(&rows(&v, 96.0), None);
         assert_eq!((s.start, s.reason), (80, SegmentReason::Restart));
-        assert!(s.released.is_empty());
+        assert_eq!(s.lives.len(), 4);
+        assert!(s.lives.iter().all(|l| l.hit && l.slope_per_s == 5.0));
         assert!(s.teeth.is_none());
-        let s = segment(&rows(&v, 200.0));
+        let s = segment(&rows(&v, 200.0), None);
         assert_eq!(s.start, 0);
         assert_eq!(s.teeth.unwrap().peaks, [19, 39, 59, 79]);
     }

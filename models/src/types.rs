@@ -1,6 +1,6 @@
 //! What goes into a forecast and what comes out.
 
-use crate::ModelKind;
+use crate::{Evidence, ModelKind};
 
 /// One series, one row per observation. The slices have the same length; rows should be sorted by time (a copy is
 /// sorted if they are not; of rows with the same time the last one counts).
@@ -24,6 +24,17 @@ pub enum Direction {
     Down,
 }
 
+/// An earlier life of the same workload: what its present one may be like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Life {
+    /// Its length, s. Lives without a positive, finite length are left out.
+    pub life_s: f64,
+    /// Mean slope, units of the value per second (negative where the value falls to its threshold).
+    pub slope_per_s: f64,
+    /// Whether it ended at the threshold (else by a deploy, a restart, a release).
+    pub hit: bool,
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -39,6 +50,13 @@ pub struct Options {
     pub direction: Direction,
     /// No forecast is made from a series whose last row is older than this; `None`: ten times its median cadence.
     pub stale_after_s: Option<f64>,
+    /// Length of a cycle that is known beforehand, s: a day. `None`: only cycles that the values themselves show.
+    pub season_s: Option<f64>,
+    /// Share of lives that end at their threshold where this is asked, between 0 and 1: shifts the odds of the probability.
+    /// `None` (or out of range): as in the training runs, [`crate::calibration::PREVALENCE`].
+    pub prevalence: Option<f64>,
+    /// Earlier lives of the same workload that are not in the series (those in it are found there).
+    pub earlier: Vec<Life>,
 }
 
 impl Default for Options {
@@ -50,6 +68,9 @@ impl Default for Options {
             seed: 0,
             direction: Direction::Up,
             stale_after_s: None,
+            season_s: Some(86_400.0),
+            prevalence: None,
+            earlier: Vec::new(),
         }
     }
 }
@@ -175,6 +196,13 @@ pub struct Persistence {
     pub survives: Option<f64>,
 }
 
+impl Forecast {
+    /// Whether the value is at its threshold already.
+    pub(crate) fn is_crossed(&self) -> bool {
+        self.eta_s == Some(0.0) && self.intervals.p99.high_s == Some(0.0)
+    }
+}
+
 /// The answer of [`crate::time_to_threshold`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
@@ -211,4 +239,6 @@ pub struct Forecast {
     pub residual_scale: f64,
     /// Chance that the growth goes on, and its sources.
     pub persistence: Persistence,
+    /// What the probability was derived from.
+    pub evidence: Evidence,
 }

@@ -4,15 +4,14 @@
 //! training part. Nothing here sees the test part.
 
 mod features;
-mod logistic;
 mod predict_linear;
 
 pub use predict_linear::predict_linear;
 
 pub(crate) use features::Features;
 
+use crate::logistic::{Logistic, Row};
 use crate::score::{Answers, MAX_HORIZONS};
-use logistic::Logistic;
 
 /// A rival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,15 +63,15 @@ impl Baseline {
         }
     }
 
-    fn inputs(self, f: &Features) -> [f64; 2] {
+    fn inputs(self, f: &Features) -> [f64; 3] {
         let yes = |b: bool| if b { 1.0 } else { 0.0 };
         match self {
-            Self::PredictLinear15m | Self::Calibrated15m => [squash(f.margin_15m), 0.0],
-            Self::PredictLinear1h | Self::Calibrated1h => [squash(f.margin_1h), 0.0],
-            Self::LevelAndSlope => [f.level, squash(f.slope)],
-            Self::Climatology => [0.0, 0.0],
-            Self::Usage90 => [yes(f.usage_90), 0.0],
-            Self::TwoWindows => [yes(f.two_windows), 0.0],
+            Self::PredictLinear15m | Self::Calibrated15m => [1.0, squash(f.margin_15m), 0.0],
+            Self::PredictLinear1h | Self::Calibrated1h => [1.0, squash(f.margin_1h), 0.0],
+            Self::LevelAndSlope => [1.0, f.level, squash(f.slope)],
+            Self::Climatology => [1.0, 0.0, 0.0],
+            Self::Usage90 => [1.0, yes(f.usage_90), 0.0],
+            Self::TwoWindows => [1.0, yes(f.two_windows), 0.0],
         }
     }
 }
@@ -86,7 +85,7 @@ fn squash(x: f64) -> f64 {
 /// The rivals, fitted per horizon.
 #[derive(Debug, Clone)]
 pub struct Baselines {
-    fits: Vec<(f64, Vec<Logistic>)>,
+    fits: Vec<(f64, Vec<Logistic<3>>)>,
 }
 
 impl Baselines {
@@ -94,7 +93,7 @@ impl Baselines {
     pub(crate) fn fit(horizons: &[f64], steps: &[(usize, Features, bool, f64)]) -> Self {
         let fits = horizons.iter().enumerate().take(MAX_HORIZONS).map(|(h, &horizon_s)| {
             let of_baseline = |b: &Baseline| {
-                let rows: Vec<([f64; 2], bool, f64)> = steps
+                let rows: Vec<Row<3>> = steps
                     .iter()
                     .filter(|s| s.0 == h)
                     .map(|(_, f, y, w)| (b.inputs(f), *y, *w))
@@ -111,7 +110,7 @@ impl Baselines {
         let fit = self.fits.iter().find(|x| x.0 == horizon_s);
         let index = Baseline::ALL.iter().position(|b| *b == baseline);
         let calibrated =
-            fit.and_then(|x| x.1.get(index?)).map(|l| l.probability(baseline.inputs(f)));
+            fit.and_then(|x| x.1.get(index?)).map(|l| l.probability(&baseline.inputs(f)));
         let hard = |margin: f64| Some(if margin >= 0.0 { 1.0 } else { 0.0 });
         let (probability, eta_s) = match baseline {
             Baseline::PredictLinear15m => (hard(f.margin_15m), f.eta_15m),

@@ -80,7 +80,7 @@ impl Basis {
     }
 
     /// a + b·φ(u)
-    fn trend(&self, a: f64, b: f64) -> Trend {
+    fn trend(&self, a: f64, b: f64) -> Trend<'_> {
         match self.shape {
             Shape::Exp(rate) => {
                 let c = rate / self.span;
@@ -233,7 +233,7 @@ impl Curve {
         Gaussian { mean, sd: var.sqrt() }
     }
 
-    pub(crate) fn draw(&self, z_growth: f64, z_level: f64, which: f64) -> Trend {
+    pub(crate) fn draw(&self, z_growth: f64, z_level: f64, which: f64) -> Trend<'_> {
         let mut left = which;
         let part = self.parts.iter().find(|p| {
             left -= p.weight;

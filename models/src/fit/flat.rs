@@ -40,7 +40,7 @@ impl Flat {
         }
     }
 
-    pub(crate) fn draw(&self) -> Trend {
+    pub(crate) fn draw(&self) -> Trend<'_> {
         Trend::Line { level: self.level, slope: 0.0 }
     }
 }

@@ -63,7 +63,7 @@ impl Holt {
         }
     }
 
-    pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend {
+    pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend<'_> {
         let slope = self.slope + self.slope_se * z_slope;
         Trend::Line { level: self.level + 0.5 * self.noise * z_level - slope * self.at, slope }
     }

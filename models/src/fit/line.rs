@@ -67,7 +67,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend {
+    pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend<'_> {
         let slope = self.slope + self.slope_se * z_slope;
         Trend::Line { level: self.pivot_y + self.pivot_se * z_level - slope * self.pivot_u, slope }
     }

@@ -6,10 +6,14 @@ mod curve;
 mod flat;
 mod holt;
 mod line;
+mod prior;
 mod saturating;
+pub(crate) mod seasonal;
 
 use crate::prepare::Points;
 use crate::rng::Draws;
+
+pub(crate) use prior::SlopePrior;
 
 pub(crate) use curve::{GROWTHS, PLATEAUS, best_sse};
 
@@ -27,6 +31,8 @@ pub enum ModelKind {
     Saturating,
     /// Growth that becomes faster: exponential or by a power of time.
     Accelerating,
+    /// Line under a wave that repeats.
+    Seasonal,
     /// Theil–Sen line through the peaks of a saw-tooth whose floors rise.
     SawTooth,
 }
@@ -41,6 +47,7 @@ impl ModelKind {
             Self::Holt => "holt",
             Self::Saturating => "saturating",
             Self::Accelerating => "accelerating",
+            Self::Seasonal => "seasonal",
             Self::SawTooth => "saw_tooth",
         }
     }
@@ -55,21 +62,24 @@ pub(crate) struct Gaussian {
 
 /// One possible course of the level from `as_of` (u = 0) on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Trend {
+pub(crate) enum Trend<'a> {
     /// level + slope·u
     Line { level: f64, slope: f64 },
     /// a + b·exp(c·u)
     Exp { a: f64, b: f64, c: f64 },
     /// a + b·(u − start)^power, power > 0
     Power { a: f64, b: f64, start: f64, power: f64 },
+    /// level + slope·u + wave(u)
+    Wave { level: f64, slope: f64, wave: &'a seasonal::Wave },
 }
 
-impl Trend {
+impl Trend<'_> {
     pub(crate) fn at(&self, u: f64) -> f64 {
         match *self {
             Self::Line { level, slope } => level + slope * u,
             Self::Exp { a, b, c } => a + b * (c * u).exp(),
             Self::Power { a, b, start, power } => a + b * (u - start).max(0.0).powf(power),
+            Self::Wave { level, slope, wave } => level + slope * u + wave.at(u),
         }
     }
 
@@ -82,6 +92,7 @@ impl Trend {
             Self::Power { a, b, start, power } if b > 0.0 => {
                 start + ((y - a) / b).powf(1.0 / power)
             }
+            Self::Wave { level, slope, wave } => wave.reaches(level, slope, y),
             Self::Line { .. } | Self::Exp { .. } | Self::Power { .. } => f64::INFINITY,
         };
         // Beyond the plateau the logarithm is NaN.
@@ -96,6 +107,7 @@ pub(crate) enum Fit {
     Line(line::Line),
     Holt(holt::Holt),
     Curve(curve::Curve),
+    Seasonal(Box<seasonal::Seasonal>),
 }
 
 impl Fit {
@@ -106,11 +118,12 @@ impl Fit {
             Self::Line(f) => f.predict(u),
             Self::Holt(f) => f.predict(u),
             Self::Curve(f) => f.predict(u),
+            Self::Seasonal(f) => f.predict(u),
         }
     }
 
     /// A course drawn from the uncertainty of the parameters, with the uncertainty of growth multiplied by `inflate`.
-    pub(crate) fn draw(&self, draws: &mut Draws, inflate: f64) -> Trend {
+    pub(crate) fn draw(&self, draws: &mut Draws, inflate: f64) -> Trend<'_> {
         // Every model takes three draws, so that path i of one model never moves those of another.
         let (z1, z2, u) = (draws.heavy(), draws.heavy(), draws.uniform());
         match self {
@@ -118,6 +131,7 @@ impl Fit {
             Self::Line(f) => f.draw(z1 * inflate, z2),
             Self::Holt(f) => f.draw(z1 * inflate, z2),
             Self::Curve(f) => f.draw(z1 * inflate, z2, u),
+            Self::Seasonal(f) => f.draw(z1 * inflate, z2),
         }
     }
 }
@@ -128,32 +142,40 @@ pub(crate) struct Fitter<'a> {
     plateau: Option<curve::Bases>,
     growth: Option<curve::Bases>,
     holt: bool,
+    /// Length of a cycle that the values may go through.
+    cycle: Option<f64>,
+    prior: Option<SlopePrior>,
 }
 
 impl<'a> Fitter<'a> {
-    pub(crate) fn new(points: &'a Points) -> Self {
+    pub(crate) fn new(points: &'a Points, cycle: Option<f64>, prior: Option<SlopePrior>) -> Self {
         let enough = points.len() >= curve::MIN_POINTS;
         Self {
             points,
             plateau: enough.then(|| saturating::bases(points)),
             growth: enough.then(|| accelerating::bases(points)),
             holt: points.len() >= holt::MIN_POINTS,
+            cycle,
+            prior,
         }
     }
 
     pub(crate) fn fit(&self, k: usize) -> Vec<(ModelKind, Fit)> {
         let (u, y) = (&self.points.u[..k], &self.points.y[..k]);
         let mut fits = vec![(ModelKind::Flat, Fit::Flat(flat::Flat::fit(u, y)))];
+        let seasonal = self.cycle.and_then(|c| seasonal::Seasonal::fit(u, y, c));
         let line = line::Line::fit(u, y);
         if let Some(holt) =
             line.as_ref().filter(|_| self.holt).and_then(|l| holt::Holt::fit(u, y, l))
         {
             fits.push((ModelKind::Holt, Fit::Holt(holt)));
         }
+        let line = line.map(|l| self.prior.map_or(l.clone(), |p| p.shrink(l)));
         fits.extend(line.map(|l| (ModelKind::Line, Fit::Line(l))));
         let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));
         fits.extend(curve(&self.plateau).map(|c| (ModelKind::Saturating, Fit::Curve(c))));
         fits.extend(curve(&self.growth).map(|c| (ModelKind::Accelerating, Fit::Curve(c))));
+        fits.extend(seasonal.map(|s| (ModelKind::Seasonal, Fit::Seasonal(Box::new(s)))));
         fits
     }
 }

@@ -16,7 +16,7 @@ mod quiet;
 pub mod ranges;
 
 use crate::rng::{Draws, seed_of};
-use crate::{Direction, Series};
+use crate::{Direction, Life, Series};
 
 /// What may be fitted on, and what only judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,6 +120,10 @@ families! {
     MeanReverting, "mean_reverting", Train, Quiet;
     /// A leak that a deploy ends before the limit, again and again.
     Deploys, "deploys", Train, Quiet;
+    /// A start: a fast straight rise to a plateau.
+    StartUp, "start_up", Train, Quiet;
+    /// Fast ramps out of the quiet that are held and released, once or a few times.
+    Bursts, "bursts", Train, Quiet;
     /// A burst out of the quiet that meets the limit within a few samples.
     BurstHits, "burst_hits", Train, Unforeseeable;
 
@@ -171,17 +175,6 @@ families! {
     Released, "released", Test, Quiet;
     /// One step out of the quiet that meets the limit.
     StepHits, "step_hits", Test, Unforeseeable;
-}
-
-/// An earlier life of the same workload.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Life {
-    /// Its length, s.
-    pub life_s: f64,
-    /// Mean slope towards the limit, units of the value per second.
-    pub slope_per_s: f64,
-    /// Whether it ended at the limit (else by a deploy).
-    pub hit: bool,
 }
 
 /// A labelled run. Samples at or after the event do not exist: the subject is gone.

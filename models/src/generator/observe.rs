@@ -2,9 +2,9 @@
 
 use super::noise::Noise;
 use super::ranges::{self, TICKS_PER_SAMPLE, TimeScale};
-use super::{Family, Kind, Life, Run, courses, lives, quiet};
-use crate::Direction;
+use super::{Family, Kind, Run, courses, lives, quiet};
 use crate::rng::Draws;
+use crate::{Direction, Life};
 
 /// A day, s.
 pub(super) const DAY_S: f64 = 86_400.0;

@@ -24,6 +24,8 @@ pub(super) fn course(family: Family, s: &mut Setting<'_>) -> Course {
         Family::CacheFills => cache(s, n),
         Family::CleanedDisk => cleaned(s, n),
         Family::Released => released(s, n),
+        Family::StartUp => start_up(s, n),
+        Family::Bursts => bursts(s, n),
         Family::BurstHits => burst(s, n, (1.0, 6.0)),
         Family::StepHits => burst(s, n, (0.0, 0.5)),
         _ => flat(s, n),
@@ -201,6 +203,31 @@ fn released(s: &mut Setting<'_>, n: usize) -> Course {
         } else {
             base + (top - base) * (within / length).min(1.0)
         }
+    })
+}
+
+fn start_up(s: &mut Setting<'_>, n: usize) -> Course {
+    let start = s.draws.between((0.0, 0.1));
+    let top = s.draws.between(ranges::PLATEAU_SHARE);
+    let length = s.life as f64 * s.draws.log_between(ranges::FAST_RAMP);
+    trace(s, n, |_, tick| start + (top - start) * (tick as f64 / length).min(1.0))
+}
+
+fn bursts(s: &mut Setting<'_>, n: usize) -> Course {
+    let base = s.draws.between((0.1, 0.4));
+    let mut top = s.draws.between((base + 0.2, 0.93));
+    let ramp = s.life as f64 * s.draws.log_between(ranges::FAST_RAMP);
+    let hold = ramp * s.draws.between((0.0, 2.0));
+    let wait = s.life as f64 * s.draws.between((0.2, 0.8));
+    let mut from = s.draws.between((0.05, 0.6)) * s.life as f64;
+    trace(s, n, |s, tick| {
+        let t = tick as f64 - from;
+        if t > ramp + hold {
+            from = tick as f64 + wait * s.draws.exponential();
+            top = s.draws.between((base + 0.2, 0.93));
+            return base;
+        }
+        base + (top - base) * (t / ramp).clamp(0.0, 1.0)
     })
 }
 

@@ -89,6 +89,8 @@ pub const TOOTH_SHARE: (f64, f64) = (0.05, 0.35);
 pub const TEETH: (f64, f64) = (10.0, 80.0);
 /// Level at which a ramp or a warm-up ends, share of the capacity.
 pub const PLATEAU_SHARE: (f64, f64) = (0.45, 0.93);
+/// Length of a fast ramp (a start, a burst), share of a life, log-uniform.
+pub const FAST_RAMP: (f64, f64) = (0.008, 0.12);
 /// Level of a run that stays close to its limit.
 pub const NEAR_LIMIT_SHARE: (f64, f64) = (0.86, 0.96);
 /// Factor by which a limit is changed.

@@ -65,7 +65,14 @@ pub const SEED: u64 = 20_261_123;
 
 impl Default for ScoreOptions {
     fn default() -> Self {
-        Self { part: Part::Test, runs: 1_260, seed: SEED, threads: 1, baseline_runs: 950, cones: 6 }
+        Self {
+            part: Part::Test,
+            runs: 1_260,
+            seed: SEED,
+            threads: 1,
+            baseline_runs: 1_050,
+            cones: 6,
+        }
     }
 }
 
@@ -101,6 +108,20 @@ pub(crate) fn scoreboard_of(options: &ScoreOptions, forecaster: &Forecaster<'_>)
     .into_iter()
     .unzip();
     report::report(&runs, &walks, &baselines, options)
+}
+
+/// Walks over runs of the training part with the uncalibrated forecaster, in the order of the plan.
+pub(crate) fn training_walks(runs: usize, seed: u64, threads: usize) -> Vec<(Run, Walk)> {
+    let plan = generator::plan(Part::Train, runs);
+    let uncalibrated = |_: &Run, s: &crate::Series<'_>, o: &crate::Options| {
+        crate::forecast::uncalibrated(s, o).ok()
+    };
+    parallel(plan.len(), threads, |i| {
+        let (family, number) = plan[i];
+        let run = generator::run_of(family, number, seed);
+        let walk = Walk::new(&run, Some(&uncalibrated));
+        (run, walk)
+    })
 }
 
 fn fit_baselines(options: &ScoreOptions) -> Baselines {

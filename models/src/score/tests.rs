@@ -7,7 +7,7 @@ fn options(part: Part) -> ScoreOptions {
     ScoreOptions {
         part,
         runs: 84,
-        baseline_runs: 76,
+        baseline_runs: 84,
         threads: 1,
         cones: 2,
         ..ScoreOptions::default()
@@ -39,6 +39,7 @@ fn statement(
         segment_start_us: 0,
         segment_reason: SegmentReason::Start,
         residual_scale: 0.0,
+        evidence: crate::Evidence::default(),
         persistence: Persistence { onset_us: 0, age_s: 0.0, released: 0, survives: None },
     }
 }
@@ -94,7 +95,7 @@ fn silence_is_the_base_rate_and_a_miss() {
 
 #[test]
 fn threads_do_not_matter() {
-    let o = ScoreOptions { runs: 21, baseline_runs: 19, ..options(Part::Test) };
+    let o = ScoreOptions { runs: 21, baseline_runs: 21, ..options(Part::Test) };
     let one = scoreboard(&o);
     assert_eq!(one, scoreboard(&ScoreOptions { threads: 3, ..o }));
 }

@@ -3,7 +3,7 @@
 use super::{Answers, CHECKPOINTS, LEVELS};
 use crate::baseline::Features;
 use crate::generator::Run;
-use crate::{Forecast, Interval, Options, Series, seed_of};
+use crate::{Evidence, Forecast, Interval, Options, Series, seed_of};
 
 /// Steps of the grid over what is watched of a run.
 const STEPS: i64 = 64;
@@ -17,6 +17,8 @@ pub(crate) struct Step {
     /// Whether the event happened within the horizon; `None`: censored.
     pub(crate) label: Option<bool>,
     pub(crate) tapio: Answers,
+    /// What Tapio's probability rests on; `None`: it cannot say.
+    pub(crate) evidence: Option<Evidence>,
     pub(crate) features: Features,
 }
 
@@ -38,6 +40,8 @@ impl Walk {
         let life = run.end_us - run.onset_us;
         let first = run.ts_us.first().copied().unwrap_or(run.end_us);
         let from = match run.event_us {
+            // The end of an earlier life is another event.
+            Some(_) if !run.earlier.is_empty() => run.onset_us,
             Some(_) if run.is_foreseeable => {
                 first.max(run.onset_us - (BEFORE * life as f64) as i64)
             }
@@ -82,6 +86,7 @@ fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Optio
         at_us,
         label: run.hits_within(at_us, run.horizon_s),
         tapio: answers(forecast.as_ref()),
+        evidence: forecast.as_ref().map(|f| f.evidence),
         features,
     })
 }

@@ -93,7 +93,8 @@ proptest! {
         let o = options(n);
         let base = ask(&seconds(n), &c.value, &c.limit, &o);
         let ts: Vec<i64> = seconds(n).iter().map(|t| t * unit + shift).collect();
-        let o = Options { as_of_us: o.as_of_us * unit + shift, horizon_s: o.horizon_s * unit as f64, ..o };
+        let o = Options { as_of_us: o.as_of_us * unit + shift, horizon_s: o.horizon_s * unit as f64,
+            season_s: o.season_s.map(|s| s * unit as f64), ..o };
         match (base, ask(&ts, &c.value, &c.limit, &o)) {
             (Ok(a), Ok(b)) => {
                 prop_assert!((a.probability - b.probability).abs() < 1e-4, "{a:?} {b:?}");

@@ -1,7 +1,7 @@
 //! The families a forecast has to tell apart.
 
 use super::families::{accelerating, burst, course, leak, noise, saw, warmup};
-use crate::{CannotSay, ModelKind, SegmentReason};
+use crate::{ALARM_CLEAR_THRESHOLD, CannotSay, ModelKind, SegmentReason};
 
 const SEEDS: std::ops::Range<u64> = 0..8;
 
@@ -14,9 +14,12 @@ fn in_time(name: &str, c: &super::families::Course, born: usize, every: usize) {
         alarm.is_some_and(|at| hit - at >= life / 4),
         "{name}: alarm {alarm:?}, hit {hit}, life {life}"
     );
-    let dip =
-        c.steps(every).iter().filter(|s| alarm.is_some_and(|a| s.at > a) && s.p() < 0.5).count();
-    assert_eq!(dip, 0, "{name}: falls below again after the alarm");
+    let dip = c
+        .steps(every)
+        .iter()
+        .filter(|s| alarm.is_some_and(|a| s.at > a) && s.p() < ALARM_CLEAR_THRESHOLD)
+        .count();
+    assert_eq!(dip, 0, "{name}: is cleared again after the alarm");
 }
 
 #[test]
@@ -101,23 +104,26 @@ fn limits_that_change() {
     }
 }
 
+/// A rise is not told from a leak before it bends: a few alarms are the price of the early ones (the scoreboard has the
+/// rates). What does not rise gives none.
 #[test]
-fn what_is_no_leak_gives_no_alarm() {
+fn what_is_no_leak_gives_few_alarms_or_none() {
+    let (mut rises, mut alarms) = (0, Vec::new());
     for seed in SEEDS {
         for sd in [0.002, 0.01, 0.02] {
             for (plateau, k) in [(0.6, 20.0), (0.75, 40.0), (0.85, 30.0), (0.85, 90.0)] {
-                assert_eq!(
-                    warmup(seed, plateau, k, sd).alarm(5),
-                    None,
-                    "warm-up {seed} {plateau} {k} {sd}"
-                );
+                rises += 1;
+                let at = warmup(seed, plateau, k, sd).alarm(5);
+                alarms.extend(at.map(|at| format!("warm-up {seed} {plateau} {k} {sd} at {at}")));
             }
             for (top, ramp) in [(0.6, 5.0), (0.7, 10.0), (0.65, 30.0)] {
+                rises += 1;
                 let mut c = burst(seed, top, ramp, 60.0);
                 for (v, z) in c.value.iter_mut().zip(noise(seed + 50, 300)) {
                     *v += sd * z;
                 }
-                assert_eq!(c.alarm(5), None, "burst {seed} {top} {ramp} {sd}");
+                let at = c.alarm(5);
+                alarms.extend(at.map(|at| format!("burst {seed} {top} {ramp} {sd} at {at}")));
             }
             for level in [0.3, 0.6, 0.85] {
                 assert_eq!(
@@ -131,8 +137,10 @@ fn what_is_no_leak_gives_no_alarm() {
             assert_eq!(saw(seed, 300, 0.3, 0.0, 0.5, period).alarm(5), None, "saw {seed} {period}");
         }
         let wave = course(400, seed, 0.005, |t| 0.6 + 0.2 * (t / 12.0).sin());
-        assert_eq!(wave.alarm(10), None, "wave {seed}");
+        rises += 1;
+        alarms.extend(wave.alarm(10).map(|at| format!("wave {seed} at {at}")));
     }
+    assert!(alarms.len() * 4 <= rises, "{} of {rises}: {alarms:#?}", alarms.len());
 }
 
 #[test]
