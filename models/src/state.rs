@@ -329,7 +329,8 @@ mod tests {
                     spared += usize::from(!heads);
                 } else if f.probability >= 0.5 {
                     likely += 1;
-                    missed.extend((!heads).then(|| format!("{family:?} {share}: {}", f.probability)));
+                    missed
+                        .extend((!heads).then(|| format!("{family:?} {share}: {}", f.probability)));
                 }
             }
         }

@@ -1,9 +1,6 @@
 //! Recorded rows as runs: what led to each event, and what came after the last.
 
-use tapio_models::{
-    Direction,
-    generator::{Life, Run},
-};
+use tapio_models::{Direction, Life, generator::Run};
 
 /// Values on each side that a minimum is smoothed over.
 const SMOOTH: usize = 2;
