@@ -7,6 +7,8 @@
 //! The sources are in `programs/` (C, CO-RE); `build-objects.sh` makes the committed objects from them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod histogram;
+mod http;
 mod load;
 mod memory;
 mod object;
@@ -15,6 +17,8 @@ mod raw;
 mod record;
 mod support;
 
+pub use histogram::{LATENCY_BUCKETS, LatencyBuckets, latency_bounds_us};
+pub use http::{Http, HttpTransactions, Method, Side};
 pub use load::{LoadOptions, Programs};
 pub use memory::Memory;
 pub use object::{Loss, NotLoaded, ReadError};

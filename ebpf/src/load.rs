@@ -8,6 +8,7 @@ use std::{
 use aya::Btf;
 
 use crate::{
+    http::Http,
     memory::Memory,
     object::{Loading, NotLoaded, explain},
     oom::Oom,
@@ -20,6 +21,8 @@ pub struct LoadOptions {
     pub memory: bool,
     /// Victims of the OOM killer.
     pub oom: bool,
+    /// HTTP transactions.
+    pub http: bool,
     /// The unified cgroup whose sockets are watched; `None`: the root of the mounted unified hierarchy.
     pub unified_cgroup: Option<PathBuf>,
     /// Places in the table of memory per process, 112 bytes each; processes beyond are counted as lost.
@@ -28,7 +31,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { memory: true, oom: true, unified_cgroup: None, max_processes: 32_768 }
+        Self { memory: true, oom: true, http: true, unified_cgroup: None, max_processes: 32_768 }
     }
 }
 
@@ -39,6 +42,8 @@ pub struct Programs {
     pub memory: Option<Memory>,
     /// OOM victims.
     pub oom: Option<Oom>,
+    /// HTTP transactions. They need both directions: if one program is missing, this is `None`.
+    pub http: Option<Http>,
 }
 
 impl Programs {
@@ -68,6 +73,10 @@ impl Programs {
         if options.oom {
             let loaded = Oom::load(&loading, &mut missing);
             programs.oom = keep("oom", loaded, &mut missing);
+        }
+        if options.http {
+            let loaded = Http::load(&loading, &mut missing);
+            programs.http = keep("http", loaded, &mut missing);
         }
         (programs, missing)
     }

@@ -65,7 +65,6 @@ pub(crate) enum Hook {
     /// Nowhere; it is run by [`Object::run_iterator`].
     TaskIterator,
     /// Packets of all sockets below a unified cgroup.
-    #[expect(dead_code, reason = "the next object is the first to use it")]
     Packets(CgroupSkbAttachType),
 }
 

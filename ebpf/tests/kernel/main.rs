@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod child;
+mod client;
+mod http;
 mod lab;
 mod load;
 mod memory;
 mod oom;
+mod parser;

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * HTTP/1.x transactions of every socket below a cgroup, server and client side, aggregated in the kernel.
+ *
+ * The programs see packets as the socket sends and receives them, so it does not matter by which system call, by sendfile
+ * or by io_uring the bytes go. Each connection that carries HTTP has its parser state in storage of its own on the socket.
+ * TLS is not looked into; HTTP/2 and tunnels are counted and their bytes summed.
+ */
+#include "packet.h"
+#include "task.h"
+#include "histogram.h"
+
+#include <linux/tcp.h>
+
+#define HTTP_INLINE static __always_inline
+#include "http_parse.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+enum lost_reason { LOST_TABLE_FULL, LOST_PIPELINE, LOST_UNMATCHED, LOST_GAP, LOST_STORAGE, LOST_ROUTE_FULL };
+
+#define WINDOW 256
+#define QUEUE 32
+#define MAX_STEPS 4096
+/* Different method, route and status per service; what comes beyond is counted under the route 0. */
+#define MAX_SERVICE_ENTRIES 1024
+
+enum role { ROLE_SERVER, ROLE_CLIENT };
+
+/* Mirrored by `RawKey` in src/http.rs. */
+struct http_key {
+	u64 unified_cgroup;
+	u64 memory_cgroup;
+	u64 route; /* 0: other */
+	struct address peer; /* of a client: whom it asks; of a server: zero */
+	u16 port; /* of the server */
+	u16 status; /* 0: no answer */
+	u8 role;
+	u8 method;
+	u16 pad;
+};
+
+/* Mirrored by `RawValue` in src/http.rs. */
+struct http_value {
+	u64 count;
+	u64 latency_ns;
+	u64 request_bytes;
+	u64 response_bytes;
+	u32 tgid;
+	u32 pad;
+	u32 buckets[BUCKETS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct http_key);
+	__type(value, struct http_value);
+} TRANSACTIONS SEC(".maps");
+
+/* Always zero: what an entry begins with. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct http_value);
+} BLANK SEC(".maps");
+
+struct service {
+	u64 unified_cgroup;
+	u64 memory_cgroup;
+	struct address peer;
+	u16 port;
+	u8 role;
+	u8 pad[5];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct service);
+	__type(value, u64); /* entries in TRANSACTIONS */
+} SERVICES SEC(".maps");
+
+struct route_text {
+	u8 len;
+	char text[HTTP_TEXT_LEN - 1];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct route_text);
+} ROUTES SEC(".maps");
+
+struct request {
+	u64 began_ns;
+	u64 route;
+	u8 method;
+	u8 pad[7];
+};
+
+struct direction {
+	struct http_stream stream;
+	u64 began_ns;
+	u32 next_seq;
+	u32 known; /* whether next_seq is */
+	/* of the packet at hand */
+	u32 payload; /* offset in the packet */
+	u32 len;
+	u32 at;
+	u32 start, end; /* what of the payload is in the window */
+	u32 pad;
+	u8 window[WINDOW + 8];
+};
+
+struct connection {
+	struct direction directions[2]; /* ingress, egress */
+	struct http_route route;
+	struct request queue[QUEUE];
+	u32 head, tail;
+	u64 request_bytes; /* since the last transaction that was counted */
+	u64 interim_bytes; /* of answers before the final one */
+	struct http_key key; /* of the last one */
+	u8 role;
+	u8 counted; /* whether there is a last one */
+	u8 interim;
+	u8 preface; /* HTTP/2, not counted yet: whose it is will be known when it is answered */
+	u32 tgid;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct connection);
+} CONNECTIONS SEC(".maps");
+
+static __always_inline struct http_value *new_entry(struct http_key *key)
+{
+	u32 zero = 0;
+	struct http_value *blank = bpf_map_lookup_elem(&BLANK, &zero);
+
+	if (blank)
+		bpf_map_update_elem(&TRANSACTIONS, key, blank, BPF_NOEXIST);
+	/* Another CPU may have been faster. */
+	return bpf_map_lookup_elem(&TRANSACTIONS, key);
+}
+
+static __always_inline struct http_value *entry_of(struct http_key *key)
+{
+	struct http_value *value = bpf_map_lookup_elem(&TRANSACTIONS, key);
+	struct service service;
+	u64 one = 1, *entries;
+
+	if (value)
+		return value;
+	ZERO(service);
+	service.unified_cgroup = key->unified_cgroup;
+	service.memory_cgroup = key->memory_cgroup;
+	service.peer = key->peer;
+	service.port = key->port;
+	service.role = key->role;
+	entries = bpf_map_lookup_elem(&SERVICES, &service);
+	if (!entries)
+		bpf_map_update_elem(&SERVICES, &service, &one, BPF_ANY);
+	else if (*entries < MAX_SERVICE_ENTRIES)
+		__sync_fetch_and_add(entries, 1);
+	else
+		key->route = 0;
+	value = new_entry(key);
+	if (!value) {
+		key->route = 0;
+		value = new_entry(key);
+	}
+	if (!value)
+		lost(LOST_TABLE_FULL);
+	return value;
+}
+
+/* Counts a transaction; the connection remembers under which key. */
+static __always_inline void account(struct connection *c, u8 method, u64 route, u16 status, u64 latency_ns)
+{
+	struct http_value *value;
+
+	c->key.route = route;
+	c->key.status = status;
+	c->key.method = method;
+	c->counted = 1;
+	value = entry_of(&c->key);
+	if (!value)
+		return;
+	__sync_fetch_and_add(&value->count, 1);
+	__sync_fetch_and_add(&value->request_bytes, c->request_bytes);
+	__sync_fetch_and_add(&value->response_bytes, c->interim_bytes);
+	c->request_bytes = c->interim_bytes = 0;
+	c->interim = 0;
+	if (c->tgid)
+		value->tgid = c->tgid;
+	if (!status)
+		return;
+	__sync_fetch_and_add(&value->latency_ns, latency_ns);
+	__sync_fetch_and_add(&value->buckets[bucket_of(latency_ns)], 1);
+}
+
+static __always_inline u64 remember_route(struct http_route *r)
+{
+	struct route_text text;
+	u64 hash = r->hash ? r->hash : 1;
+
+	if (bpf_map_lookup_elem(&ROUTES, &hash))
+		return hash;
+	ZERO(text);
+	text.len = r->len < sizeof(text.text) ? r->len : sizeof(text.text);
+	__builtin_memcpy(text.text, r->text, sizeof(text.text));
+	if (!bpf_map_update_elem(&ROUTES, &hash, &text, BPF_ANY))
+		return hash;
+	lost(LOST_ROUTE_FULL);
+	return 0;
+}
+
+static __always_inline void request_begins(struct connection *c, struct direction *d)
+{
+	struct request *q;
+
+	/* Answers were missed, nobody knows how many: what waits for one would get a wrong one. */
+	if (c->directions[c->role == ROLE_SERVER ? 1 : 0].stream.state == HTTP_LOST && c->head != c->tail) {
+		lost(LOST_GAP);
+		c->tail = c->head;
+	}
+	if (c->head - c->tail >= QUEUE) {
+		lost(LOST_PIPELINE);
+		c->directions[0].stream.state = c->directions[1].stream.state = HTTP_OPAQUE;
+		return;
+	}
+	q = &c->queue[c->head & (QUEUE - 1)];
+	q->began_ns = d->began_ns;
+	q->method = d->stream.method;
+	q->route = remember_route(&c->route);
+	c->head++;
+}
+
+static __always_inline void response_begins(struct connection *c, struct direction *d)
+{
+	struct http_stream *s = &d->stream;
+	struct request *q;
+
+	s->no_body = s->status < 200 || s->status == 204 || s->status == 304;
+	s->opaque = 0;
+	if (s->status < 200 && s->status != 101) {
+		c->interim = 1;
+		return;
+	}
+	if (c->head == c->tail) {
+		lost(LOST_UNMATCHED);
+		return;
+	}
+	q = &c->queue[c->tail & (QUEUE - 1)];
+	c->tail++;
+	s->no_body |= q->method == HTTP_HEAD;
+	s->opaque = s->status == 101 || (q->method == HTTP_CONNECT && s->status < 300);
+	if (s->opaque) {
+		c->directions[0].stream.opaque = c->directions[1].stream.opaque = 1;
+		c->directions[c->role == ROLE_SERVER ? 0 : 1].stream.state = HTTP_OPAQUE;
+	} else if (q->method == HTTP_CONNECT) {
+		c->directions[c->role == ROLE_SERVER ? 0 : 1].stream.state = HTTP_LOST;
+	}
+	account(c, q->method, q->route, s->status, bpf_ktime_get_ns() - q->began_ns);
+}
+
+/* The loop's variables are in the connection and not on the stack: the verifier need not know their values. */
+struct loop {
+	struct __sk_buff *skb;
+	struct connection *connection;
+	u32 egress;
+};
+
+static long parse_step(u32 index, struct loop *loop)
+{
+	struct connection *c = loop->connection;
+	struct direction *d = &c->directions[loop->egress & 1];
+	int response = (c->role == ROLE_SERVER) == (loop->egress & 1);
+	u32 at = d->at, len = d->len, used = 0;
+	enum http_event event;
+
+	if (at >= len)
+		return 1;
+	if (at >= d->end) {
+		u64 n = (u32)(len - at);
+
+		if (n > WINDOW)
+			n = WINDOW;
+		asm volatile("" : "+r"(n)); /* the bound below must be that of the register that is used */
+		if (n == 0 || n > WINDOW)
+			return 1;
+		if (bpf_skb_load_bytes(loop->skb, d->payload + at, d->window, n))
+			return 1;
+		d->start = at;
+		d->end = at + n;
+	}
+	if (!response && d->stream.state == HTTP_START)
+		d->began_ns = bpf_ktime_get_ns();
+	event = http_step(&d->stream, &c->route, response, d->window, WINDOW - 1, at - d->start, d->end - at,
+			  len - at, &used);
+	if (event == HTTP_REQUEST) {
+		request_begins(c, d);
+	} else if (event == HTTP_RESPONSE) {
+		response_begins(c, d);
+	} else if (event == HTTP_PREFACE) {
+		c->directions[0].stream.state = c->directions[1].stream.state = HTTP_OPAQUE;
+		c->preface = 1;
+	}
+	d->at = at + used;
+	return 0;
+}
+
+/* Requests that will not be answered any more. */
+static long unanswered_step(u32 index, struct loop *loop)
+{
+	struct connection *c = loop->connection;
+	struct request *q;
+
+	if (c->head == c->tail)
+		return 1;
+	q = &c->queue[c->tail & (QUEUE - 1)];
+	c->tail++;
+	account(c, q->method, q->route, 0, 0);
+	return 0;
+}
+
+static __always_inline u32 first_bytes(struct __sk_buff *skb, u32 offset, u32 len)
+{
+	u32 first = 0;
+
+	if (len < 4 || bpf_skb_load_bytes(skb, offset, &first, 4))
+		return 0;
+	return bpf_ntohl(first);
+}
+
+/* A packet that no connection is known for: whether it begins one of HTTP. Only a request does. */
+static __always_inline bool is_request(struct __sk_buff *skb, u32 offset, u32 len)
+{
+	u8 first = 0;
+
+	if (len >= 4)
+		return http_begins(first_bytes(skb, offset, len), 0);
+	return len && !bpf_skb_load_bytes(skb, offset, &first, 1) && first >= 'A' && first <= 'Z';
+}
+
+/*
+ * Who sends: true of the first packet of a connection, which goes out in the context of the process that writes. Where the
+ * memory controller is in a hierarchy of its own this is the only way from a socket to a container.
+ */
+static __always_inline void remember_owner(struct connection *c)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (!task->mm)
+		return;
+	c->tgid = task->tgid;
+	c->key.memory_cgroup = memory_cgroup_id(task);
+	/* That of the socket is that of whoever made the listening one. */
+	c->key.unified_cgroup = unified_cgroup_id(task);
+}
+
+static __always_inline int packet(struct __sk_buff *skb, u32 egress)
+{
+	u32 offset = transport_offset(skb, IPPROTO_TCP, 0, egress), len, seq, fresh, gap = 0;
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct loop loop = { .skb = skb, .egress = egress };
+	struct connection *c;
+	struct direction *d;
+	struct bpf_sock *sk;
+	struct tcphdr *tcp;
+	bool finished, reset, opaque;
+	u16 server_port;
+	int response;
+	s32 ahead;
+
+	if (!offset || offset > 60)
+		return 1;
+	tcp = data + offset;
+	if ((void *)(tcp + 1) > end)
+		return 1;
+	finished = tcp->fin;
+	reset = tcp->rst;
+	seq = bpf_ntohl(tcp->seq) + tcp->syn;
+	server_port = bpf_ntohs(tcp->dest);
+	offset += tcp->doff * 4;
+	len = skb->len > offset ? skb->len - offset : 0;
+	if (!len && !finished && !reset)
+		return 1;
+	sk = skb->sk;
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	c = bpf_sk_storage_get(&CONNECTIONS, sk, 0, 0);
+	if (!c) {
+		if (!is_request(skb, offset, len))
+			return 1;
+		c = bpf_sk_storage_get(&CONNECTIONS, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!c) {
+			lost(LOST_STORAGE);
+			return 1;
+		}
+		c->role = egress ? ROLE_CLIENT : ROLE_SERVER;
+		c->key.role = c->role;
+		c->key.port = server_port;
+		c->key.unified_cgroup = bpf_skb_cgroup_id(skb);
+		if (egress)
+			transport_offset(skb, IPPROTO_TCP, &c->key.peer, egress);
+	}
+	if (egress && len && !c->tgid)
+		remember_owner(c);
+	d = &c->directions[egress];
+	response = (c->role == ROLE_SERVER) == egress;
+	loop.connection = c;
+
+	/* What was seen already is not looked at again; of what was not seen at all only the length is known. */
+	ahead = d->known ? seq - d->next_seq : 0;
+	d->at = 0;
+	if (ahead < 0) {
+		if (-ahead >= (s32)len)
+			len = 0;
+		else
+			d->at = -ahead;
+	} else if (ahead > 0 && len) {
+		gap = ahead;
+		if ((d->stream.state == HTTP_BODY || d->stream.state == HTTP_CHUNK_DATA) && d->stream.left > gap) {
+			d->stream.left -= gap;
+		} else if (d->stream.state != HTTP_OPAQUE) {
+			if (d->stream.state != HTTP_LOST)
+				lost(LOST_GAP);
+			d->stream.state = HTTP_LOST;
+		}
+	}
+	if (len) {
+		d->next_seq = seq + len;
+		d->known = 1;
+		fresh = len - d->at + gap;
+		if (d->stream.state == HTTP_LOST && http_begins(first_bytes(skb, offset, len), response))
+			d->stream.state = HTTP_START;
+		/* Of a tunnel there is no further transaction that could tell them. */
+		opaque = d->stream.state == HTTP_OPAQUE && c->counted;
+		if (!response && !opaque)
+			c->request_bytes += fresh;
+		if (d->stream.state != HTTP_LOST && d->stream.state != HTTP_OPAQUE) {
+			d->payload = offset;
+			d->len = len;
+			d->start = d->end = 0;
+			bpf_loop(MAX_STEPS, parse_step, &loop, 0);
+			if (d->at < len)
+				d->stream.state = HTTP_LOST;
+		}
+		if (c->preface && c->tgid) {
+			c->preface = 0;
+			account(c, HTTP_PRI, 0, 0, 0);
+		}
+		if (response && c->interim) {
+			c->interim_bytes += fresh;
+		} else if (c->counted && (response || opaque)) {
+			struct http_value *value = bpf_map_lookup_elem(&TRANSACTIONS, &c->key);
+
+			if (value)
+				__sync_fetch_and_add(response ? &value->response_bytes : &value->request_bytes, fresh);
+		}
+	}
+	if (reset || (finished && response))
+		bpf_loop(QUEUE, unanswered_step, &loop, 0);
+	return 1;
+}
+
+SEC("cgroup_skb/ingress") int http_ingress(struct __sk_buff *skb)
+{
+	return packet(skb, 0);
+}
+
+SEC("cgroup_skb/egress") int http_egress(struct __sk_buff *skb)
+{
+	return packet(skb, 1);
+}

@@ -1,0 +1,377 @@
+//! HTTP transactions (`programs/http.bpf.c`).
+
+use std::{
+    collections::HashMap as Map,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use aya::{
+    Pod,
+    maps::{HashMap, MapData, MapError},
+    programs::CgroupSkbAttachType,
+};
+
+use crate::{
+    histogram::{LATENCY_BUCKETS, LatencyBuckets, difference},
+    object::{Hook, Loading, Loss, NotLoaded, Object, Program, ReadError, Source},
+    raw::text,
+    record::CgroupIds,
+};
+
+const COSTS: &str = "no HTTP routes, statuses, latencies and calls";
+
+const SOURCE: Source = Source {
+    name: "http",
+    bytes: aya::include_bytes_aligned!("../objects/http.o"),
+    programs: &[
+        Program {
+            name: "http_ingress",
+            hook: Hook::Packets(CgroupSkbAttachType::Ingress),
+            costs: COSTS,
+        },
+        Program {
+            name: "http_egress",
+            hook: Hook::Packets(CgroupSkbAttachType::Egress),
+            costs: COSTS,
+        },
+    ],
+    losses: &[
+        "HTTP transactions without a place in the table",
+        "HTTP connections with more than 32 requests outstanding, not followed further",
+        "HTTP responses to requests that were not seen",
+        "gaps in the packets of HTTP connections: transactions up to the next message are not counted",
+        "HTTP connections without memory for their state",
+        "HTTP requests whose new route found no place, counted under the other routes",
+    ],
+};
+
+/// Places in the table of transactions.
+const MAX_TRANSACTIONS: u32 = 16_384;
+/// An entry that did not change for so many drains is removed if places get rare.
+const IDLE_DRAINS: u32 = 600;
+
+/// `struct http_key`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+struct RawKey {
+    unified_cgroup: u64,
+    memory_cgroup: u64,
+    route: u64,
+    peer: [u8; 16],
+    port: u16,
+    status: u16,
+    role: u8,
+    method: u8,
+    pad: u16,
+}
+// SAFETY: integers only, no padding.
+unsafe impl Pod for RawKey {}
+
+/// `struct http_value`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+struct RawValue {
+    count: u64,
+    latency_ns: u64,
+    request_bytes: u64,
+    response_bytes: u64,
+    tgid: u32,
+    pad: u32,
+    buckets: [u32; LATENCY_BUCKETS],
+}
+// SAFETY: integers only, no padding.
+unsafe impl Pod for RawValue {}
+
+/// `struct route_text`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct RawRoute {
+    len: u8,
+    text: [u8; 127],
+}
+// SAFETY: integers only, no padding.
+unsafe impl Pod for RawRoute {}
+
+/// Which end of the connection was watched. On one machine both ends of a call are seen, each with its own cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// It answers.
+    Server,
+    /// It asks.
+    Client,
+}
+
+/// Method of a request (RFC 9110, RFC 5789).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Connect,
+    Trace,
+    /// Not a method: a connection that speaks HTTP/2, counted once and not looked into.
+    Http2,
+}
+
+impl Method {
+    fn from_raw(raw: u8) -> Option<Self> {
+        use Method::*;
+        let all = [Get, Head, Post, Put, Patch, Delete, Options, Connect, Trace, Http2];
+        all.get(usize::from(raw).checked_sub(1)?).copied()
+    }
+
+    /// As it stands in a request; "HTTP/2" for a connection that is not looked into.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Connect => "CONNECT",
+            Method::Trace => "TRACE",
+            Method::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// Transactions that have everything but their time in common, since the drain before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTransactions {
+    /// Cgroups of the process that sent on the connection first; if none was seen to, `memory` is 0 and `unified` that of the
+    /// socket.
+    pub cgroups: CgroupIds,
+    /// Thread group id of a process that sent on one of the connections, 0 if none was seen to.
+    pub tgid: u32,
+    /// Which end was watched.
+    pub side: Side,
+    /// The server: of the client's side with the address that it asks, of the server's own side with the unspecified
+    /// address. An IPv4 address is told as such.
+    pub server: SocketAddr,
+    /// Method.
+    pub method: Method,
+    /// Path with `{id}`, `{uuid}` and `{hash}` in the place of what names single things; at most eight segments and about
+    /// a hundred bytes, then `*`. `None`: not told apart (more than 1,024 combinations of this service, or the tables are
+    /// full) or none (HTTP/2). Never has a query.
+    pub route: Option<String>,
+    /// Status code; `None`: the connection ended without an answer, or HTTP/2.
+    pub status: Option<u16>,
+    /// How many.
+    pub count: u64,
+    /// Sum of the latencies of those that were answered, nanoseconds: from the first byte of the request to the status line
+    /// of the answer, as packets pass this socket.
+    pub latency_ns: u64,
+    /// The same latencies by [`crate::latency_bounds_us`].
+    pub latency: LatencyBuckets,
+    /// Bytes from client to server, heads included. Those of requests that were sent ahead of the answer (pipelining) are
+    /// told with the first answer.
+    pub request_bytes: u64,
+    /// Bytes from server to client, heads included.
+    pub response_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    value: RawValue,
+    idle: u32,
+}
+
+/// HTTP transactions.
+#[derive(Debug)]
+pub struct Http {
+    object: Object,
+    transactions: HashMap<MapData, RawKey, RawValue>,
+    routes: Routes,
+    seen: Map<RawKey, Seen>,
+}
+
+/// Texts of routes by hash; the kernel has them, each is fetched once.
+#[derive(Debug)]
+struct Routes {
+    kernel: HashMap<MapData, u64, RawRoute>,
+    texts: Map<u64, String>,
+}
+
+impl Http {
+    pub(crate) fn load(
+        loading: &Loading<'_>,
+        missing: &mut Vec<NotLoaded>,
+    ) -> Result<Option<Self>, String> {
+        let entries = [("TRANSACTIONS", MAX_TRANSACTIONS)];
+        let Some(mut object) = Object::load(&SOURCE, loading, &entries, missing) else {
+            return Ok(None);
+        };
+        // Half a conversation would count wrongly.
+        if SOURCE.programs.iter().any(|p| !object.has(p.name)) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            transactions: object.map("TRANSACTIONS")?,
+            routes: Routes { kernel: object.map("ROUTES")?, texts: Map::new() },
+            object,
+            seen: Map::new(),
+        }))
+    }
+
+    /// Appends what was counted since the last call, in no particular order. Once a second is often enough: nothing
+    /// overflows in the meantime.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the kernel refuses; what was appended by then is right, the rest comes with the next call.
+    pub fn drain(&mut self, out: &mut Vec<HttpTransactions>) -> Result<(), ReadError> {
+        let error = |e: MapError| ReadError::new("HTTP transactions", e);
+        self.seen.values_mut().for_each(|s| s.idle += 1);
+        // A key that is removed while the table is walked sends the walk back to the start: bounded.
+        let walk = self.transactions.keys().take(2 * MAX_TRANSACTIONS as usize);
+        for key in walk {
+            let key = key.map_err(error)?;
+            let now = match self.transactions.get(&key, 0) {
+                Ok(now) => now,
+                Err(MapError::KeyNotFound) => continue,
+                Err(e) => return Err(error(e)),
+            };
+            let before = self.seen.insert(key, Seen { value: now, idle: 0 });
+            let (before, idle) = before.map_or((RawValue::default(), 0), |s| (s.value, s.idle));
+            if now == before {
+                self.seen.insert(key, Seen { value: now, idle });
+                continue;
+            }
+            if let Some(transactions) = told(&key, &now, &before, &mut self.routes) {
+                out.push(transactions);
+            }
+        }
+        if self.seen.len() > MAX_TRANSACTIONS as usize / 4 * 3 {
+            self.forget_idle();
+        }
+        Ok(())
+    }
+
+    /// What was lost since loading.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the kernel refuses.
+    pub fn losses(&self) -> Result<Vec<Loss>, ReadError> {
+        self.object.losses()
+    }
+
+    /// Makes room: entries that did not change for ten minutes go, and routes that no entry has any more. A transaction
+    /// that is counted in the very moment is lost with its entry.
+    fn forget_idle(&mut self) {
+        let transactions = &mut self.transactions;
+        self.seen.retain(|key, seen| {
+            let keep = seen.idle < IDLE_DRAINS
+                || transactions.get(key, 0).is_ok_and(|now| now != seen.value);
+            if !keep {
+                // It may be gone by itself.
+                let _ = transactions.remove(key);
+            }
+            keep
+        });
+        let used: std::collections::HashSet<u64> = self.seen.keys().map(|k| k.route).collect();
+        self.routes.keep(|hash| used.contains(hash));
+    }
+}
+
+fn told(
+    key: &RawKey,
+    now: &RawValue,
+    before: &RawValue,
+    routes: &mut Routes,
+) -> Option<HttpTransactions> {
+    let side = if key.role == 0 { Side::Server } else { Side::Client };
+    Some(HttpTransactions {
+        cgroups: CgroupIds { memory: key.memory_cgroup, unified: key.unified_cgroup },
+        tgid: now.tgid,
+        side,
+        server: SocketAddr::new(address(key.peer), key.port),
+        method: Method::from_raw(key.method)?,
+        route: (key.route != 0).then(|| routes.text(key.route)).flatten(),
+        status: (key.status != 0).then_some(key.status),
+        count: now.count.wrapping_sub(before.count),
+        latency_ns: now.latency_ns.wrapping_sub(before.latency_ns),
+        latency: difference(&now.buckets, &before.buckets),
+        request_bytes: now.request_bytes.wrapping_sub(before.request_bytes),
+        response_bytes: now.response_bytes.wrapping_sub(before.response_bytes),
+    })
+}
+
+impl Routes {
+    fn text(&mut self, hash: u64) -> Option<String> {
+        if let Some(text) = self.texts.get(&hash) {
+            return Some(text.clone());
+        }
+        let raw = self.kernel.get(&hash, 0).ok()?;
+        let route = text(&raw.text[..usize::from(raw.len).min(raw.text.len())]);
+        self.texts.insert(hash, route.clone());
+        Some(route)
+    }
+
+    fn keep(&mut self, keep: impl Fn(&u64) -> bool) {
+        let all = self.kernel.keys().filter_map(Result::ok);
+        let unused: Vec<u64> = all.filter(|hash| !keep(hash)).collect();
+        for hash in unused {
+            // It may be gone by itself.
+            let _ = self.kernel.remove(&hash);
+            self.texts.remove(&hash);
+        }
+    }
+}
+
+impl Default for RawValue {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            latency_ns: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            tgid: 0,
+            pad: 0,
+            buckets: [0; LATENCY_BUCKETS],
+        }
+    }
+}
+
+/// `struct address`: IPv4 is mapped.
+pub(crate) fn address(bytes: [u8; 16]) -> IpAddr {
+    let address = Ipv6Addr::from(bytes);
+    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_numbered_as_in_the_parser() {
+        let header = include_str!("../programs/http_parse.h");
+        let list = header.split("enum http_method {").nth(1).unwrap().split('}').next().unwrap();
+        let names: Vec<&str> =
+            list.split(',').map(str::trim).filter_map(|n| n.strip_prefix("HTTP_")).collect();
+        assert_eq!(names.len(), 11);
+        for (i, name) in names.iter().enumerate() {
+            let method = Method::from_raw(i as u8);
+            match *name {
+                "UNKNOWN" => assert_eq!(method, None),
+                "PRI" => assert_eq!(method, Some(Method::Http2)),
+                name => assert_eq!(method.map(Method::as_str), Some(name)),
+            }
+        }
+        assert_eq!(Method::from_raw(11), None);
+    }
+
+    #[test]
+    fn a_mapped_address_is_ipv4() {
+        let v4: IpAddr = "10.1.2.3".parse().unwrap();
+        let mapped: Ipv6Addr = "::ffff:10.1.2.3".parse().unwrap();
+        assert_eq!(address(mapped.octets()), v4);
+        let v6: Ipv6Addr = "fd00::1".parse().unwrap();
+        assert_eq!(address(v6.octets()), IpAddr::V6(v6));
+    }
+}
