@@ -17,11 +17,12 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-enum lost_reason { LOST_TABLE_FULL, LOST_PIPELINE, LOST_UNMATCHED, LOST_GAP, LOST_STORAGE, LOST_ROUTE_FULL };
+enum lost_reason { LOST_TABLE_FULL, LOST_PIPELINE, LOST_UNMATCHED, LOST_GAP, LOST_STORAGE, LOST_ROUTE_FULL, LOST_CONTENDED };
 
 #define WINDOW 256
 #define QUEUE 32
 #define MAX_STEPS 4096
+#define MAX_SPINS 4096
 /* Different method, route and status per service; what comes beyond is counted under the route 0. */
 #define MAX_SERVICE_ENTRIES 1024
 
@@ -103,6 +104,10 @@ struct request {
 	u8 pad[7];
 };
 
+struct window {
+	u8 bytes[WINDOW + 8];
+};
+
 struct direction {
 	struct http_stream stream;
 	u64 began_ns;
@@ -113,8 +118,12 @@ struct direction {
 	u32 len;
 	u32 at;
 	u32 start, end; /* what of the payload is in the window */
-	u32 pad;
-	u8 window[WINDOW + 8];
+	u32 busy;
+	struct window window;
+	/* A packet that came ahead of its time: where it is in the stream, its length, and how it begins. */
+	u32 early_seq;
+	u32 early_len;
+	struct window early;
 };
 
 struct connection {
@@ -123,7 +132,7 @@ struct connection {
 	struct request queue[QUEUE];
 	u32 head, tail;
 	u64 request_bytes; /* since the last transaction that was counted */
-	u64 interim_bytes; /* of answers before the final one */
+	u64 response_bytes; /* of the packet at hand and of answers before the final one, as long as nobody's */
 	struct http_key key; /* of the last one */
 	u8 role;
 	u8 counted; /* whether there is a last one */
@@ -194,9 +203,9 @@ static __always_inline void account(struct connection *c, u8 method, u64 route, 
 	if (!value)
 		return;
 	__sync_fetch_and_add(&value->count, 1);
-	__sync_fetch_and_add(&value->request_bytes, c->request_bytes);
-	__sync_fetch_and_add(&value->response_bytes, c->interim_bytes);
-	c->request_bytes = c->interim_bytes = 0;
+	/* The other direction may be adding to them on another CPU. */
+	__sync_fetch_and_add(&value->request_bytes, __sync_lock_test_and_set(&c->request_bytes, 0));
+	__sync_fetch_and_add(&value->response_bytes, __sync_lock_test_and_set(&c->response_bytes, 0));
 	c->interim = 0;
 	if (c->tgid)
 		value->tgid = c->tgid;
@@ -276,19 +285,43 @@ struct loop {
 	struct __sk_buff *skb;
 	struct connection *connection;
 	u32 egress;
+	u32 early; /* whether it is the packet that was kept */
 };
+
+struct step {
+	u32 at, have, rest, response, used;
+};
+
+/* A function of its own, not static: the verifier looks at it once, whatever calls it. */
+__attribute__((noinline)) int parse(struct http_stream *s, struct http_route *r, struct window *w, struct step *step)
+{
+	u32 used = 0;
+	int event;
+
+	if (!s || !r || !w || !step)
+		return HTTP_NONE;
+	event = http_step(s, r, step->response, w->bytes, WINDOW - 1, step->at, step->have, step->rest, &used);
+	step->used = used;
+	return event;
+}
 
 static long parse_step(u32 index, struct loop *loop)
 {
 	struct connection *c = loop->connection;
 	struct direction *d = &c->directions[loop->egress & 1];
 	int response = (c->role == ROLE_SERVER) == (loop->egress & 1);
-	u32 at = d->at, len = d->len, used = 0;
+	u32 at = d->at, len = d->len;
+	struct window *window = &d->window;
+	struct step step;
 	enum http_event event;
 
 	if (at >= len)
 		return 1;
-	if (at >= d->end) {
+	if (loop->early) {
+		if (at >= d->end)
+			return 1; /* more of it than was kept */
+		window = &d->early;
+	} else if (at >= d->end) {
 		u64 n = (u32)(len - at);
 
 		if (n > WINDOW)
@@ -296,15 +329,18 @@ static long parse_step(u32 index, struct loop *loop)
 		asm volatile("" : "+r"(n)); /* the bound below must be that of the register that is used */
 		if (n == 0 || n > WINDOW)
 			return 1;
-		if (bpf_skb_load_bytes(loop->skb, d->payload + at, d->window, n))
+		if (bpf_skb_load_bytes(loop->skb, d->payload + at, d->window.bytes, n))
 			return 1;
 		d->start = at;
 		d->end = at + n;
 	}
 	if (!response && d->stream.state == HTTP_START)
 		d->began_ns = bpf_ktime_get_ns();
-	event = http_step(&d->stream, &c->route, response, d->window, WINDOW - 1, at - d->start, d->end - at,
-			  len - at, &used);
+	step.at = at - d->start;
+	step.have = d->end - at;
+	step.rest = len - at;
+	step.response = response;
+	event = parse(&d->stream, &c->route, window, &step);
 	if (event == HTTP_REQUEST) {
 		request_begins(c, d);
 	} else if (event == HTTP_RESPONSE) {
@@ -313,7 +349,7 @@ static long parse_step(u32 index, struct loop *loop)
 		c->directions[0].stream.state = c->directions[1].stream.state = HTTP_OPAQUE;
 		c->preface = 1;
 	}
-	d->at = at + used;
+	d->at = at + step.used;
 	return 0;
 }
 
@@ -366,19 +402,140 @@ static __always_inline void remember_owner(struct connection *c)
 	c->key.unified_cgroup = unified_cgroup_id(task);
 }
 
+struct spin {
+	u32 *busy;
+	u32 held;
+};
+
+static long spin_step(u32 index, struct spin *spin)
+{
+	spin->held = !__sync_lock_test_and_set(spin->busy, 1);
+	return spin->held;
+}
+
+/*
+ * The next bytes of a direction, in order: `len` of them, those from `skip` on are new. They are in the packet at `offset`,
+ * or kept.
+ */
+static __always_inline void consume(struct loop *loop, struct direction *d, int response, u32 offset, u32 skip, u32 len)
+{
+	struct connection *c = loop->connection;
+	u32 fresh = len - skip;
+	bool opaque;
+
+	/* Of a tunnel there is no further transaction that could tell them. */
+	opaque = d->stream.state == HTTP_OPAQUE && c->counted;
+	if (response)
+		__sync_fetch_and_add(&c->response_bytes, fresh);
+	else if (!opaque)
+		__sync_fetch_and_add(&c->request_bytes, fresh);
+	if (d->stream.state != HTTP_LOST && d->stream.state != HTTP_OPAQUE) {
+		d->payload = offset;
+		d->at = skip;
+		d->len = len;
+		d->start = d->end = 0;
+		if (loop->early)
+			d->end = len < WINDOW ? len : WINDOW;
+		bpf_loop(MAX_STEPS, parse_step, loop, 0);
+		if (d->at < len) {
+			lost(LOST_GAP);
+			d->stream.state = HTTP_LOST;
+		}
+	}
+	if (c->preface && c->tgid) {
+		c->preface = 0;
+		account(c, HTTP_PRI, 0, 0, 0);
+	}
+	/* What no transaction took belongs to the one before, unless it is an interim answer. */
+	if (c->counted && (opaque || (response && c->response_bytes && !c->interim))) {
+		struct http_value *value = bpf_map_lookup_elem(&TRANSACTIONS, &c->key);
+
+		if (response)
+			fresh = __sync_lock_test_and_set(&c->response_bytes, 0);
+		if (value)
+			__sync_fetch_and_add(response ? &value->response_bytes : &value->request_bytes, fresh);
+	}
+}
+
+/* A packet that came ahead of its time. */
+static __always_inline void ahead_of_time(struct __sk_buff *skb, struct direction *d, u32 offset, u32 seq, u32 len)
+{
+	u32 gap = seq - d->next_seq;
+	u64 n = len;
+
+	if ((d->stream.state == HTTP_BODY || d->stream.state == HTTP_CHUNK_DATA) && d->stream.left >= (u64)gap + len) {
+		/* Nothing but body either way. */
+		d->stream.left -= gap;
+		return;
+	}
+	if (d->stream.state == HTTP_LOST || d->stream.state == HTTP_OPAQUE)
+		return;
+	if (n > WINDOW)
+		n = WINDOW;
+	asm volatile("" : "+r"(n));
+	if (!d->early_len && n > 0 && n <= WINDOW && !bpf_skb_load_bytes(skb, offset, d->early.bytes, n)) {
+		d->early_seq = seq;
+		d->early_len = len;
+		return;
+	}
+	lost(LOST_GAP);
+	d->early_len = 0;
+	d->stream.state = HTTP_LOST;
+}
+
+static __always_inline void payload(struct __sk_buff *skb, struct loop *loop, int response, u32 offset, u32 seq, u32 len)
+{
+	struct connection *c = loop->connection;
+	struct direction *d = &c->directions[loop->egress & 1];
+	u32 skip = 0, gap = 0;
+	s32 ahead;
+
+	ahead = d->known ? seq - d->next_seq : 0;
+	if (ahead < 0) {
+		/* Sent again: what was seen already is not looked at again. */
+		if (-ahead >= (s32)len)
+			return;
+		skip = -ahead;
+	} else if (ahead > 0) {
+		ahead_of_time(skb, d, offset, seq, len);
+		if (d->early_len)
+			return;
+		gap = ahead;
+	}
+	d->next_seq = seq + len;
+	d->known = 1;
+	if (d->stream.state == HTTP_LOST && http_begins(first_bytes(skb, offset, len), response))
+		d->stream.state = HTTP_START;
+	if (gap)
+		__sync_fetch_and_add(response ? &c->response_bytes : &c->request_bytes, gap);
+	consume(loop, d, response, offset, skip, len);
+	if (d->early_len) {
+		ahead = d->early_seq - d->next_seq;
+		len = d->early_len;
+		if (ahead > 0)
+			return;
+		d->early_len = 0;
+		if (-ahead >= (s32)len)
+			return;
+		d->next_seq = d->early_seq + len;
+		loop->early = 1;
+		consume(loop, d, response, 0, -ahead, len);
+	}
+}
+
 static __always_inline int packet(struct __sk_buff *skb, u32 egress)
 {
-	u32 offset = transport_offset(skb, IPPROTO_TCP, 0, egress), len, seq, fresh, gap = 0;
+	u32 offset = transport_offset(skb, IPPROTO_TCP, 0, egress), len, seq;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct loop loop = { .skb = skb, .egress = egress };
 	struct connection *c;
 	struct direction *d;
 	struct bpf_sock *sk;
 	struct tcphdr *tcp;
-	bool finished, reset, opaque;
+	struct spin spin = {};
+	bool finished, reset;
 	u16 server_port;
 	int response;
-	s32 ahead;
 
 	if (!offset || offset > 60)
 		return 1;
@@ -420,58 +577,24 @@ static __always_inline int packet(struct __sk_buff *skb, u32 egress)
 	d = &c->directions[egress];
 	response = (c->role == ROLE_SERVER) == egress;
 	loop.connection = c;
-
-	/* What was seen already is not looked at again; of what was not seen at all only the length is known. */
-	ahead = d->known ? seq - d->next_seq : 0;
-	d->at = 0;
-	if (ahead < 0) {
-		if (-ahead >= (s32)len)
-			len = 0;
-		else
-			d->at = -ahead;
-	} else if (ahead > 0 && len) {
-		gap = ahead;
-		if ((d->stream.state == HTTP_BODY || d->stream.state == HTTP_CHUNK_DATA) && d->stream.left > gap) {
-			d->stream.left -= gap;
-		} else if (d->stream.state != HTTP_OPAQUE) {
-			if (d->stream.state != HTTP_LOST)
-				lost(LOST_GAP);
-			d->stream.state = HTTP_LOST;
+	/*
+	 * Packets go out one after the other under the lock of the socket, but may come in on two CPUs at once, when the
+	 * sender on the loopback changed from one to the other.
+	 */
+	if (!egress) {
+		spin.busy = &d->busy;
+		bpf_loop(MAX_SPINS, spin_step, &spin, 0);
+		if (!spin.held) {
+			lost(LOST_CONTENDED);
+			return 1;
 		}
 	}
-	if (len) {
-		d->next_seq = seq + len;
-		d->known = 1;
-		fresh = len - d->at + gap;
-		if (d->stream.state == HTTP_LOST && http_begins(first_bytes(skb, offset, len), response))
-			d->stream.state = HTTP_START;
-		/* Of a tunnel there is no further transaction that could tell them. */
-		opaque = d->stream.state == HTTP_OPAQUE && c->counted;
-		if (!response && !opaque)
-			c->request_bytes += fresh;
-		if (d->stream.state != HTTP_LOST && d->stream.state != HTTP_OPAQUE) {
-			d->payload = offset;
-			d->len = len;
-			d->start = d->end = 0;
-			bpf_loop(MAX_STEPS, parse_step, &loop, 0);
-			if (d->at < len)
-				d->stream.state = HTTP_LOST;
-		}
-		if (c->preface && c->tgid) {
-			c->preface = 0;
-			account(c, HTTP_PRI, 0, 0, 0);
-		}
-		if (response && c->interim) {
-			c->interim_bytes += fresh;
-		} else if (c->counted && (response || opaque)) {
-			struct http_value *value = bpf_map_lookup_elem(&TRANSACTIONS, &c->key);
-
-			if (value)
-				__sync_fetch_and_add(response ? &value->response_bytes : &value->request_bytes, fresh);
-		}
-	}
+	if (len)
+		payload(skb, &loop, response, offset, seq, len);
 	if (reset || (finished && response))
 		bpf_loop(QUEUE, unanswered_step, &loop, 0);
+	if (!egress)
+		__sync_lock_test_and_set(&d->busy, 0);
 	return 1;
 }
 

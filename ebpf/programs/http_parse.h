@@ -271,25 +271,63 @@ HTTP_INLINE int http_route_byte(struct http_route *r, u8 c)
 	return 0;
 }
 
-/* Distance to the first line feed among eight bytes, 8 if there is none. */
-HTTP_INLINE u32 http_line_feed(u64 bytes)
+#define HTTP_EACH(byte) ((byte) * 0x0101010101010101ULL)
+
+/* Eight bytes, the first one lowest. */
+HTTP_INLINE u64 http_word(const u8 *window, u32 at)
 {
-	u64 x = bytes ^ 0x0a0a0a0a0a0a0a0aULL;
+	u64 word;
+
+	__builtin_memcpy(&word, &window[at], 8);
+	return word;
+}
+
+/* The lowest bit set in `result` marks the first byte that is zero, bits above may be wrong. */
+HTTP_INLINE u64 http_zero_bytes(u64 x)
+{
+	return (x - HTTP_EACH(0x01)) & ~x & HTTP_EACH(0x80);
+}
+
+/* Which byte the lowest bit belongs to, 8 if there is none. */
+HTTP_INLINE u32 http_first(u64 marks)
+{
 	u32 n = 0;
 
-	x = (x - 0x0101010101010101ULL) & ~x & 0x8080808080808080ULL;
-	if (!x)
+	if (!marks)
 		return 8;
-	if (!(x & 0xffffffffULL)) {
+	if (!(marks & 0xffffffffULL)) {
 		n += 4;
-		x >>= 32;
+		marks >>= 32;
 	}
-	if (!(x & 0xffffULL)) {
+	if (!(marks & 0xffffULL)) {
 		n += 2;
-		x >>= 16;
+		marks >>= 16;
 	}
-	if (!(x & 0xffULL))
+	if (!(marks & 0xffULL))
 		n += 1;
+	return n;
+}
+
+/*
+ * How many of `have` bytes come before the first that is `stop` or `other`, at most 32. Whole words only, so it may stop
+ * short of it.
+ */
+HTTP_INLINE u32 http_before(const u8 *window, u32 mask, u32 at, u32 have, u8 stop, u8 other)
+{
+	u32 n = 0;
+
+	for (int i = 0; i < 4; i++) {
+		u64 word;
+		u32 first;
+
+		if (n + 8 > have)
+			break;
+		word = http_word(window, (at + n) & mask);
+		first = http_first(http_zero_bytes(word ^ HTTP_EACH(stop)) | http_zero_bytes(word ^ HTTP_EACH(other)));
+		n += first;
+		if (first < 8)
+			break;
+	}
 	return n;
 }
 
@@ -338,11 +376,47 @@ HTTP_INLINE void http_coding_end(struct http_stream *s)
 	s->count = 0;
 }
 
-/* fnv1a of the names in lower case */
+/* fnv1a of the names in lower case, the last one without its last letter */
 #define HTTP_CONTENT_LENGTH 0x2d69a1e6ee916e7dULL
 #define HTTP_TRANSFER_ENCODING 0x8640bd735e9d802cULL
+#define HTTP_TRANSFER_ENCODIN_HASH 0xfb46116b5f8e3143ULL
+/* Words as http_word() reads them: "content-", "length:" shifted, "transfer", "-encodin", "HTTP/1.", "GET ", "POST " */
+#define HTTP_CONTENT_ 0x2d746e65746e6f63ULL
+#define HTTP__LENGTH_ 0x3a6874676e656c00ULL
+#define HTTP_TRANSFER 0x726566736e617274ULL
+#define HTTP__ENCODIN 0x6e69646f636e652dULL
+#define HTTP_1_ 0x2e312f50545448ULL
+#define HTTP_FIRST_SEVEN 0x00ffffffffffffffULL
+#define HTTP_GET_ 0x20544547ULL
+#define HTTP_POST_ 0x2054534f50ULL
 /* Longer than any body; a number beyond is refused before it overflows. */
 #define HTTP_LENGTH_MAX (1ULL << 56)
+
+HTTP_INLINE void http_length_begin(struct http_stream *s)
+{
+	s->state = HTTP_LENGTH;
+	s->left = 0;
+	s->count = 0;
+}
+
+HTTP_INLINE enum http_event http_method_end(struct http_stream *s, struct http_route *r, u8 method, u32 len, u32 *used)
+{
+	s->method = method;
+	s->state = method ? HTTP_PATH : HTTP_LOST;
+	http_route_begin(r);
+	*used = len;
+	return HTTP_NONE;
+}
+
+/* The status in " 200", which is in the low half of the word; 0 if it is none. */
+HTTP_INLINE u32 http_status(u64 word)
+{
+	u32 hundreds = (u8)(word >> 8) - '0', tens = (u8)(word >> 16) - '0', ones = (u8)(word >> 24) - '0';
+
+	if ((word & 0xff) != ' ' || hundreds - 1 > 8 || tens > 9 || ones > 9)
+		return 0;
+	return hundreds * 100 + tens * 10 + ones;
+}
 
 /*
  * Looks at window[at], of which `have` > 0 bytes are there and `rest` >= `have` are in the packet. `window` has eight
@@ -353,32 +427,65 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 				      const u8 *window, u32 mask, u32 at, u32 have, u32 rest, u32 *used)
 {
 	u8 c = window[at & mask];
-	u32 skipped = 0, n;
+	u64 word, next;
+	u32 n;
 
 	*used = 1;
 	switch (s->state) {
+	case HTTP_LINE:
+		if (have >= 8) {
+			word = http_word(window, at & mask);
+			if ((word & 0xffff) == 0x0a0d) {
+				*used = 2;
+				http_head_end(s, response);
+				return HTTP_NONE;
+			}
+			/* As lower case: colons, dashes and digits have the bit already. */
+			word |= HTTP_EACH(0x20);
+			if (word != HTTP_CONTENT_ && word != HTTP_TRANSFER) {
+				s->state = HTTP_SKIP_LINE;
+			} else if (have >= 18) {
+				next = http_word(window, (at + 8) & mask) | HTTP_EACH(0x20);
+				s->state = HTTP_SKIP_LINE;
+				if (word == HTTP_CONTENT_ && next << 8 == HTTP__LENGTH_) {
+					*used = 15;
+					http_length_begin(s);
+					return HTTP_NONE;
+				}
+				if (word == HTTP_TRANSFER && next == HTTP__ENCODIN) {
+					/* The last letter and the colon go the slow way. */
+					*used = 16;
+					s->state = HTTP_NAME;
+					s->word = HTTP_TRANSFER_ENCODIN_HASH;
+					s->count = 2;
+					return HTTP_NONE;
+				}
+			}
+			if (s->state == HTTP_SKIP_LINE)
+				goto skip;
+		}
+		if (c == '\r') {
+			s->state = HTTP_HEAD_LF;
+		} else if (c == '\n') {
+			http_head_end(s, response);
+		} else {
+			c = http_lower(c);
+			s->state = c == 'c' || c == 't' ? HTTP_NAME : HTTP_SKIP_LINE;
+			s->word = (FNV_OFFSET ^ c) * FNV_PRIME;
+			s->count = 1;
+		}
+		return HTTP_NONE;
+
 	case HTTP_SKIP_LINE:
 	case HTTP_CHUNK_EXTENSION:
 	case HTTP_TRAILER_SKIP:
-		for (int i = 0; i < 4; i++) { /* 32 bytes a step */
-			u64 bytes;
-
-			if (skipped + 8 > have)
-				break;
-			__builtin_memcpy(&bytes, &window[(at + skipped) & mask], 8);
-			n = http_line_feed(bytes);
-			skipped += n;
-			if (n < 8) {
-				c = '\n';
-				break;
-			}
-			c = 0;
-		}
-		if (c != '\n') {
-			*used = skipped ? skipped : 1;
+skip:
+		n = http_before(window, mask, at, have, '\n', '\n');
+		if (n >= have || window[(at + n) & mask] != '\n') {
+			*used = n ? n : 1;
 			return HTTP_NONE;
 		}
-		*used = skipped + 1;
+		*used = n + 1;
 		if (s->state == HTTP_SKIP_LINE)
 			s->state = HTTP_LINE;
 		else if (s->state == HTTP_TRAILER_SKIP)
@@ -388,23 +495,38 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 		return HTTP_NONE;
 
 	case HTTP_PATH:
-		if (c == ' ' || c == '?' || c == '#') {
-			http_route_segment_end(r);
-			s->state = c == ' ' ? HTTP_VERSION : HTTP_TARGET;
-			s->word = 0;
-			s->count = 0;
-		} else if (c == '\r' || c == '\n') {
-			s->state = HTTP_LOST;
-		} else if (!r->len && c != '/' && c != '*' && s->method != HTTP_CONNECT) {
-			/* scheme://host/path: only the path is of interest, as many slashes further on */
-			s->state = HTTP_ORIGIN;
-			s->count = 0;
-		} else if (s->method == HTTP_CONNECT) {
-			/* host:port is not a route */
-			http_route_put(r, '*');
-			s->state = HTTP_TARGET;
-		} else if (!http_route_byte(r, c)) {
-			s->state = HTTP_TARGET;
+		for (n = 0; n < 16; n++) {
+			if (n >= have)
+				break;
+			c = window[(at + n) & mask];
+			*used = n + 1;
+			if (c == ' ' || c == '?' || c == '#') {
+				http_route_segment_end(r);
+				s->state = c == ' ' ? HTTP_VERSION : HTTP_TARGET;
+				s->word = 0;
+				s->count = 0;
+				break;
+			}
+			if (c == '\r' || c == '\n') {
+				s->state = HTTP_LOST;
+				break;
+			}
+			if (s->method == HTTP_CONNECT) {
+				/* host:port is not a route */
+				http_route_put(r, '*');
+				s->state = HTTP_TARGET;
+				break;
+			}
+			if (!r->len && c != '/' && c != '*') {
+				/* scheme://host/path: only the path is of interest, three slashes further on */
+				s->state = HTTP_ORIGIN;
+				s->count = 0;
+				break;
+			}
+			if (!http_route_byte(r, c)) {
+				s->state = HTTP_TARGET;
+				break;
+			}
 		}
 		return HTTP_NONE;
 
@@ -423,12 +545,14 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 		return HTTP_NONE;
 
 	case HTTP_TARGET:
-		if (c == ' ') {
-			s->state = HTTP_VERSION;
+		n = http_before(window, mask, at, have, ' ', '\n');
+		*used = n ? n : 1;
+		c = n < have ? window[(at + n) & mask] : 0;
+		if (c == ' ' || c == '\n') {
+			*used = n + 1;
+			s->state = c == ' ' ? HTTP_VERSION : HTTP_LOST;
 			s->word = 0;
 			s->count = 0;
-		} else if (c == '\n') {
-			s->state = HTTP_LOST;
 		}
 		return HTTP_NONE;
 
@@ -436,9 +560,7 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 		if (c == ':') {
 			s->state = HTTP_SKIP_LINE;
 			if (s->word == HTTP_CONTENT_LENGTH) {
-				s->state = HTTP_LENGTH;
-				s->left = 0;
-				s->count = 0;
+				http_length_begin(s);
 			} else if (s->word == HTTP_TRANSFER_ENCODING) {
 				s->state = HTTP_ENCODING;
 				s->word = 0;
@@ -458,24 +580,9 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 		}
 		return HTTP_NONE;
 
-	case HTTP_LINE:
-		if (c == '\r') {
-			s->state = HTTP_HEAD_LF;
-		} else if (c == '\n') {
-			http_head_end(s, response);
-		} else {
-			c = http_lower(c);
-			s->state = c == 'c' || c == 't' ? HTTP_NAME : HTTP_SKIP_LINE;
-			s->word = (FNV_OFFSET ^ c) * FNV_PRIME;
-			s->count = 1;
-		}
-		return HTTP_NONE;
-
 	case HTTP_METHOD:
 		if (c == ' ') {
-			s->method = http_method_of(s->word);
-			s->state = s->method ? HTTP_PATH : HTTP_LOST;
-			http_route_begin(r);
+			return http_method_end(s, r, http_method_of(s->word), 1, used);
 		} else if (c < 'A' || c > 'Z' || ++s->count > 7) {
 			s->state = HTTP_LOST;
 		} else {
@@ -484,6 +591,12 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 		return HTTP_NONE;
 
 	case HTTP_VERSION:
+		if (have >= 10 && !s->count && (http_word(window, at & mask) & HTTP_FIRST_SEVEN) == HTTP_1_ &&
+		    window[(at + 8) & mask] == '\r' && window[(at + 9) & mask] == '\n' && s->method != HTTP_PRI) {
+			*used = 10;
+			s->state = HTTP_LINE;
+			return HTTP_REQUEST;
+		}
 		if (c == '\r')
 			return HTTP_NONE;
 		if (c != '\n') {
@@ -528,15 +641,25 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 		return s->status >= 100 ? HTTP_RESPONSE : HTTP_NONE;
 
 	case HTTP_LENGTH:
-		if (c >= '0' && c <= '9') {
-			s->left = s->left * 10 + (c - '0');
-			s->has_length = 1;
-			if (s->left > HTTP_LENGTH_MAX)
-				s->state = HTTP_LOST;
-		} else if (c == '\n') {
-			s->state = HTTP_LINE;
-		} else if (c != ' ' && c != '\t') {
-			s->state = HTTP_SKIP_LINE;
+		for (n = 0; n < 8; n++) {
+			if (n >= have)
+				break;
+			c = window[(at + n) & mask];
+			*used = n + 1;
+			if (c >= '0' && c <= '9') {
+				s->left = s->left * 10 + (c - '0');
+				s->has_length = 1;
+				if (s->left > HTTP_LENGTH_MAX) {
+					s->state = HTTP_LOST;
+					break;
+				}
+			} else if (c == '\n') {
+				s->state = HTTP_LINE;
+				break;
+			} else if (c != ' ' && c != '\t' && c != '\r') {
+				s->state = HTTP_SKIP_LINE;
+				break;
+			}
 		}
 		return HTTP_NONE;
 
@@ -609,6 +732,24 @@ HTTP_INLINE enum http_event http_step(struct http_stream *s, struct http_route *
 		if (c == '\r' || c == '\n')
 			return HTTP_NONE;
 		http_message_begin(s);
+		if (have >= 12) {
+			word = http_word(window, at & mask);
+			if (response && (word & HTTP_FIRST_SEVEN) == HTTP_1_) {
+				/* Digits or not is seen the slow way if this is not " 1xx" to " 9xx". */
+				word = http_word(window, (at + 8) & mask);
+				n = http_status(word);
+				if (n) {
+					*used = 12;
+					s->status = n;
+					s->state = HTTP_SKIP_LINE;
+					return HTTP_RESPONSE;
+				}
+			} else if (!response && (word & 0xffffffff) == HTTP_GET_) {
+				return http_method_end(s, r, HTTP_GET, 4, used);
+			} else if (!response && (word & 0xffffffffff) == HTTP_POST_) {
+				return http_method_end(s, r, HTTP_POST, 5, used);
+			}
+		}
 		if (c < 'A' || c > 'Z') {
 			s->state = HTTP_LOST;
 			return HTTP_NONE;

@@ -42,6 +42,7 @@ const SOURCE: Source = Source {
         "gaps in the packets of HTTP connections: transactions up to the next message are not counted",
         "HTTP connections without memory for their state",
         "HTTP requests whose new route found no place, counted under the other routes",
+        "packets of HTTP connections that another CPU did not let in",
     ],
 };
 
