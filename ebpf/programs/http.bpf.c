@@ -84,17 +84,13 @@ struct {
 	__type(value, u64); /* entries in TRANSACTIONS */
 } SERVICES SEC(".maps");
 
-struct route_text {
-	u8 len;
-	char text[HTTP_TEXT_LEN - 1];
-};
-
+/* The value is mirrored by `RawRoute` in src/http.rs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 16384);
 	__type(key, u64);
-	__type(value, struct route_text);
+	__type(value, struct http_route);
 } ROUTES SEC(".maps");
 
 struct request {
@@ -131,12 +127,15 @@ struct connection {
 	struct http_route route;
 	struct request queue[QUEUE];
 	u32 head, tail;
-	u64 request_bytes; /* since the last transaction that was counted */
-	u64 response_bytes; /* of the packet at hand and of answers before the final one, as long as nobody's */
+	/* Each has one writer, so that they need not be atomic: what came by, and what of it was given to a transaction. */
+	u64 request_bytes, request_bytes_told;
+	u64 response_bytes, response_bytes_told;
 	struct http_key key; /* of the last one */
 	u8 role;
 	u8 counted; /* whether there is a last one */
 	u8 interim;
+	u8 route_told; /* whether ROUTES has the route at hand */
+	u8 pad[7];
 	u8 preface; /* HTTP/2, not counted yet: whose it is will be known when it is answered */
 	u32 tgid;
 };
@@ -159,7 +158,18 @@ static __always_inline struct http_value *new_entry(struct http_key *key)
 	return bpf_map_lookup_elem(&TRANSACTIONS, key);
 }
 
-static __always_inline struct http_value *entry_of(struct http_key *key)
+/* Whether ROUTES has the text. */
+static __always_inline bool tell_route(struct http_route *r)
+{
+	u64 hash = r->hash;
+
+	if (bpf_map_lookup_elem(&ROUTES, &hash) || !bpf_map_update_elem(&ROUTES, &hash, r, BPF_ANY))
+		return true;
+	lost(LOST_ROUTE_FULL);
+	return false;
+}
+
+static __always_inline struct http_value *entry_of(struct connection *c, struct http_key *key)
 {
 	struct http_value *value = bpf_map_lookup_elem(&TRANSACTIONS, key);
 	struct service service;
@@ -167,6 +177,9 @@ static __always_inline struct http_value *entry_of(struct http_key *key)
 
 	if (value)
 		return value;
+	/* Its text is told when a route is new and not with every request. */
+	if (key->route && key->route == c->route.hash && !c->route_told && !tell_route(&c->route))
+		key->route = 0;
 	ZERO(service);
 	service.unified_cgroup = key->unified_cgroup;
 	service.memory_cgroup = key->memory_cgroup;
@@ -190,6 +203,14 @@ static __always_inline struct http_value *entry_of(struct http_key *key)
 	return value;
 }
 
+static __always_inline void tell_bytes(u64 *sum, volatile u64 *seen, u64 *told)
+{
+	u64 now = *seen;
+
+	__sync_fetch_and_add(sum, now - *told);
+	*told = now;
+}
+
 /* Counts a transaction; the connection remembers under which key. */
 static __always_inline void account(struct connection *c, u8 method, u64 route, u16 status, u64 latency_ns)
 {
@@ -199,13 +220,12 @@ static __always_inline void account(struct connection *c, u8 method, u64 route, 
 	c->key.status = status;
 	c->key.method = method;
 	c->counted = 1;
-	value = entry_of(&c->key);
+	value = entry_of(c, &c->key);
 	if (!value)
 		return;
 	__sync_fetch_and_add(&value->count, 1);
-	/* The other direction may be adding to them on another CPU. */
-	__sync_fetch_and_add(&value->request_bytes, __sync_lock_test_and_set(&c->request_bytes, 0));
-	__sync_fetch_and_add(&value->response_bytes, __sync_lock_test_and_set(&c->response_bytes, 0));
+	tell_bytes(&value->request_bytes, &c->request_bytes, &c->request_bytes_told);
+	tell_bytes(&value->response_bytes, &c->response_bytes, &c->response_bytes_told);
 	c->interim = 0;
 	if (c->tgid)
 		value->tgid = c->tgid;
@@ -213,22 +233,6 @@ static __always_inline void account(struct connection *c, u8 method, u64 route, 
 		return;
 	__sync_fetch_and_add(&value->latency_ns, latency_ns);
 	__sync_fetch_and_add(&value->buckets[bucket_of(latency_ns)], 1);
-}
-
-static __always_inline u64 remember_route(struct http_route *r)
-{
-	struct route_text text;
-	u64 hash = r->hash ? r->hash : 1;
-
-	if (bpf_map_lookup_elem(&ROUTES, &hash))
-		return hash;
-	ZERO(text);
-	text.len = r->len < sizeof(text.text) ? r->len : sizeof(text.text);
-	__builtin_memcpy(text.text, r->text, sizeof(text.text));
-	if (!bpf_map_update_elem(&ROUTES, &hash, &text, BPF_ANY))
-		return hash;
-	lost(LOST_ROUTE_FULL);
-	return 0;
 }
 
 static __always_inline void request_begins(struct connection *c, struct direction *d)
@@ -248,7 +252,8 @@ static __always_inline void request_begins(struct connection *c, struct directio
 	q = &c->queue[c->head & (QUEUE - 1)];
 	q->began_ns = d->began_ns;
 	q->method = d->stream.method;
-	q->route = remember_route(&c->route);
+	q->route = c->route.hash;
+	c->route_told = 0;
 	c->head++;
 }
 
@@ -289,7 +294,7 @@ struct loop {
 };
 
 struct step {
-	u32 at, have, rest, response, used;
+	u32 at, have, rest, response, more;
 };
 
 /* A function of its own, not static: the verifier looks at it once, whatever calls it. */
@@ -301,7 +306,11 @@ __attribute__((noinline)) int parse(struct http_stream *s, struct http_route *r,
 	if (!s || !r || !w || !step)
 		return HTTP_NONE;
 	event = http_step(s, r, step->response, w->bytes, WINDOW - 1, step->at, step->have, step->rest, &used);
-	step->used = used;
+	step->at += used;
+	step->have -= used;
+	step->rest -= used;
+	/* Whether to go on: not if the window is used up, and what begins a request is for the caller to note. */
+	step->more = event == HTTP_NONE && (s32)step->have > 0 && s->state != HTTP_START;
 	return event;
 }
 
@@ -313,7 +322,7 @@ static long parse_step(u32 index, struct loop *loop)
 	u32 at = d->at, len = d->len;
 	struct window *window = &d->window;
 	struct step step;
-	enum http_event event;
+	int event = HTTP_NONE;
 
 	if (at >= len)
 		return 1;
@@ -334,13 +343,21 @@ static long parse_step(u32 index, struct loop *loop)
 		d->start = at;
 		d->end = at + n;
 	}
-	if (!response && d->stream.state == HTTP_START)
+	if (!response && d->stream.state == HTTP_START) {
 		d->began_ns = bpf_ktime_get_ns();
+		/* The route of a request that still waits is about to be overwritten. */
+		if (c->head != c->tail && !c->route_told)
+			c->route_told = tell_route(&c->route);
+	}
 	step.at = at - d->start;
 	step.have = d->end - at;
 	step.rest = len - at;
 	step.response = response;
-	event = parse(&d->stream, &c->route, window, &step);
+	for (int i = 0; i < 8; i++) {
+		event = parse(&d->stream, &c->route, window, &step);
+		if (!step.more)
+			break;
+	}
 	if (event == HTTP_REQUEST) {
 		request_begins(c, d);
 	} else if (event == HTTP_RESPONSE) {
@@ -349,7 +366,7 @@ static long parse_step(u32 index, struct loop *loop)
 		c->directions[0].stream.state = c->directions[1].stream.state = HTTP_OPAQUE;
 		c->preface = 1;
 	}
-	d->at = at + step.used;
+	d->at = len - step.rest;
 	return 0;
 }
 
@@ -421,14 +438,15 @@ static __always_inline void consume(struct loop *loop, struct direction *d, int 
 {
 	struct connection *c = loop->connection;
 	u32 fresh = len - skip;
+	struct http_value *value;
 	bool opaque;
 
 	/* Of a tunnel there is no further transaction that could tell them. */
 	opaque = d->stream.state == HTTP_OPAQUE && c->counted;
 	if (response)
-		__sync_fetch_and_add(&c->response_bytes, fresh);
-	else if (!opaque)
-		__sync_fetch_and_add(&c->request_bytes, fresh);
+		c->response_bytes += fresh;
+	else
+		c->request_bytes += fresh;
 	if (d->stream.state != HTTP_LOST && d->stream.state != HTTP_OPAQUE) {
 		d->payload = offset;
 		d->at = skip;
@@ -447,14 +465,15 @@ static __always_inline void consume(struct loop *loop, struct direction *d, int 
 		account(c, HTTP_PRI, 0, 0, 0);
 	}
 	/* What no transaction took belongs to the one before, unless it is an interim answer. */
-	if (c->counted && (opaque || (response && c->response_bytes && !c->interim))) {
-		struct http_value *value = bpf_map_lookup_elem(&TRANSACTIONS, &c->key);
-
-		if (response)
-			fresh = __sync_lock_test_and_set(&c->response_bytes, 0);
-		if (value)
-			__sync_fetch_and_add(response ? &value->response_bytes : &value->request_bytes, fresh);
-	}
+	if (!c->counted || (response ? c->interim || c->response_bytes == c->response_bytes_told : !opaque))
+		return;
+	value = bpf_map_lookup_elem(&TRANSACTIONS, &c->key);
+	if (!value)
+		return;
+	if (response)
+		tell_bytes(&value->response_bytes, &c->response_bytes, &c->response_bytes_told);
+	else
+		tell_bytes(&value->request_bytes, &c->request_bytes, &c->request_bytes_told);
 }
 
 /* A packet that came ahead of its time. */
@@ -506,8 +525,10 @@ static __always_inline void payload(struct __sk_buff *skb, struct loop *loop, in
 	d->known = 1;
 	if (d->stream.state == HTTP_LOST && http_begins(first_bytes(skb, offset, len), response))
 		d->stream.state = HTTP_START;
-	if (gap)
-		__sync_fetch_and_add(response ? &c->response_bytes : &c->request_bytes, gap);
+	if (response)
+		c->response_bytes += gap;
+	else
+		c->request_bytes += gap;
 	consume(loop, d, response, offset, skip, len);
 	if (d->early_len) {
 		ahead = d->early_seq - d->next_seq;
@@ -582,11 +603,13 @@ static __always_inline int packet(struct __sk_buff *skb, u32 egress)
 	 * sender on the loopback changed from one to the other.
 	 */
 	if (!egress) {
-		spin.busy = &d->busy;
-		bpf_loop(MAX_SPINS, spin_step, &spin, 0);
-		if (!spin.held) {
-			lost(LOST_CONTENDED);
-			return 1;
+		if (__sync_lock_test_and_set(&d->busy, 1)) {
+			spin.busy = &d->busy;
+			bpf_loop(MAX_SPINS, spin_step, &spin, 0);
+			if (!spin.held) {
+				lost(LOST_CONTENDED);
+				return 1;
+			}
 		}
 	}
 	if (len)

@@ -495,7 +495,7 @@ skip:
 		return HTTP_NONE;
 
 	case HTTP_PATH:
-		for (n = 0; n < 16; n++) {
+		for (n = 0; n < 8; n++) {
 			if (n >= have)
 				break;
 			c = window[(at + n) & mask];

@@ -83,12 +83,15 @@ struct RawValue {
 // SAFETY: integers only, no padding.
 unsafe impl Pod for RawValue {}
 
-/// `struct route_text`.
+/// `struct http_route`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct RawRoute {
-    len: u8,
-    text: [u8; 127],
+    hashes: [u64; 2],
+    len: u16,
+    parsing: [u8; 12],
+    text: [u8; 128],
+    pad: [u8; 2],
 }
 // SAFETY: integers only, no padding.
 unsafe impl Pod for RawRoute {}

@@ -271,8 +271,8 @@ fn explain_program(error: &ProgramError) -> String {
     let log = verifier_log.to_string();
     let lines: Vec<&str> = log.lines().filter(|l| !l.trim().is_empty()).collect();
     let end = lines[lines.len().saturating_sub(3)..].join(" | ");
-    let why = explain(io_error);
-    if end.is_empty() { why } else { format!("{why}; the verifier says: {end}") }
+    // The verifier refuses with the same error as the lack of rights, but says why.
+    if end.is_empty() { explain(io_error) } else { format!("{io_error}; the verifier says: {end}") }
 }
 
 #[cfg(test)]
