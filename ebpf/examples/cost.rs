@@ -253,7 +253,13 @@ fn resident() -> u64 {
 
 fn main() {
     let trials = std::env::args().nth(1).map_or(21, |t| t.parse().unwrap());
-    let none = LoadOptions { memory: false, oom: false, http: false, ..LoadOptions::default() };
+    let none = LoadOptions {
+        memory: false,
+        oom: false,
+        http: false,
+        net: false,
+        ..LoadOptions::default()
+    };
     let memory = LoadOptions { memory: true, ..none.clone() };
     let http = LoadOptions { http: true, ..none.clone() };
     let all = LoadOptions::default();

@@ -21,8 +21,8 @@ pub fn latency_bounds_us() -> [u64; LATENCY_BUCKETS - 1] {
 pub(crate) fn difference(
     now: &[u32; LATENCY_BUCKETS],
     before: &[u32; LATENCY_BUCKETS],
-) -> LatencyBuckets {
-    std::array::from_fn(|i| u64::from(now[i].wrapping_sub(before[i])))
+) -> [u32; LATENCY_BUCKETS] {
+    std::array::from_fn(|i| now[i].wrapping_sub(before[i]))
 }
 
 #[cfg(test)]

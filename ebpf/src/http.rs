@@ -1,20 +1,21 @@
 //! HTTP transactions (`programs/http.bpf.c`).
 
 use std::{
-    collections::HashMap as Map,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    collections::{HashMap as Map, HashSet},
+    net::SocketAddr,
 };
 
 use aya::{
     Pod,
-    maps::{HashMap, MapData, MapError},
+    maps::{HashMap, MapData},
     programs::CgroupSkbAttachType,
 };
 
 use crate::{
+    counters::{Counters, Delta},
     histogram::{LATENCY_BUCKETS, LatencyBuckets, difference},
     object::{Hook, Loading, Loss, NotLoaded, Object, Program, ReadError, Source},
-    raw::text,
+    raw::{address, text},
     record::CgroupIds,
 };
 
@@ -48,8 +49,6 @@ const SOURCE: Source = Source {
 
 /// Places in the table of transactions.
 const MAX_TRANSACTIONS: u32 = 16_384;
-/// An entry that did not change for so many drains is removed if places get rare.
-const IDLE_DRAINS: u32 = 600;
 
 /// `struct http_key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,19 +180,12 @@ pub struct HttpTransactions {
     pub response_bytes: u64,
 }
 
-#[derive(Debug)]
-struct Seen {
-    value: RawValue,
-    idle: u32,
-}
-
 /// HTTP transactions.
 #[derive(Debug)]
 pub struct Http {
     object: Object,
-    transactions: HashMap<MapData, RawKey, RawValue>,
+    transactions: Counters<RawKey, RawValue>,
     routes: Routes,
-    seen: Map<RawKey, Seen>,
 }
 
 /// Texts of routes by hash; the kernel has them, each is fetched once.
@@ -217,10 +209,13 @@ impl Http {
             return Ok(None);
         }
         Ok(Some(Self {
-            transactions: object.map("TRANSACTIONS")?,
+            transactions: Counters::new(
+                object.map("TRANSACTIONS")?,
+                MAX_TRANSACTIONS,
+                "HTTP transactions",
+            ),
             routes: Routes { kernel: object.map("ROUTES")?, texts: Map::new() },
             object,
-            seen: Map::new(),
         }))
     }
 
@@ -230,29 +225,11 @@ impl Http {
     /// # Errors
     /// [`ReadError`] if the kernel refuses; what was appended by then is right, the rest comes with the next call.
     pub fn drain(&mut self, out: &mut Vec<HttpTransactions>) -> Result<(), ReadError> {
-        let error = |e: MapError| ReadError::new("HTTP transactions", e);
-        self.seen.values_mut().for_each(|s| s.idle += 1);
-        // A key that is removed while the table is walked sends the walk back to the start: bounded.
-        let walk = self.transactions.keys().take(2 * MAX_TRANSACTIONS as usize);
-        for key in walk {
-            let key = key.map_err(error)?;
-            let now = match self.transactions.get(&key, 0) {
-                Ok(now) => now,
-                Err(MapError::KeyNotFound) => continue,
-                Err(e) => return Err(error(e)),
-            };
-            let before = self.seen.insert(key, Seen { value: now, idle: 0 });
-            let (before, idle) = before.map_or((RawValue::default(), 0), |s| (s.value, s.idle));
-            if now == before {
-                self.seen.insert(key, Seen { value: now, idle });
-                continue;
-            }
-            if let Some(transactions) = told(&key, &now, &before, &mut self.routes) {
-                out.push(transactions);
-            }
-        }
-        if self.seen.len() > MAX_TRANSACTIONS as usize / 4 * 3 {
-            self.forget_idle();
+        let routes = &mut self.routes;
+        self.transactions.drain(|key, value| out.extend(told(key, &value, routes)))?;
+        if self.transactions.make_room() {
+            let used: HashSet<u64> = self.transactions.keys().map(|k| k.route).collect();
+            self.routes.keep(|hash| used.contains(hash));
         }
         Ok(())
     }
@@ -264,45 +241,37 @@ impl Http {
     pub fn losses(&self) -> Result<Vec<Loss>, ReadError> {
         self.object.losses()
     }
+}
 
-    /// Makes room: entries that did not change for ten minutes go, and routes that no entry has any more. A transaction
-    /// that is counted in the very moment is lost with its entry.
-    fn forget_idle(&mut self) {
-        let transactions = &mut self.transactions;
-        self.seen.retain(|key, seen| {
-            let keep = seen.idle < IDLE_DRAINS
-                || transactions.get(key, 0).is_ok_and(|now| now != seen.value);
-            if !keep {
-                // It may be gone by itself.
-                let _ = transactions.remove(key);
-            }
-            keep
-        });
-        let used: std::collections::HashSet<u64> = self.seen.keys().map(|k| k.route).collect();
-        self.routes.keep(|hash| used.contains(hash));
+impl Delta for RawValue {
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            count: self.count.wrapping_sub(before.count),
+            latency_ns: self.latency_ns.wrapping_sub(before.latency_ns),
+            request_bytes: self.request_bytes.wrapping_sub(before.request_bytes),
+            response_bytes: self.response_bytes.wrapping_sub(before.response_bytes),
+            tgid: self.tgid,
+            pad: 0,
+            buckets: difference(&self.buckets, &before.buckets),
+        }
     }
 }
 
-fn told(
-    key: &RawKey,
-    now: &RawValue,
-    before: &RawValue,
-    routes: &mut Routes,
-) -> Option<HttpTransactions> {
+fn told(key: &RawKey, value: &RawValue, routes: &mut Routes) -> Option<HttpTransactions> {
     let side = if key.role == 0 { Side::Server } else { Side::Client };
     Some(HttpTransactions {
         cgroups: CgroupIds { memory: key.memory_cgroup, unified: key.unified_cgroup },
-        tgid: now.tgid,
+        tgid: value.tgid,
         side,
         server: SocketAddr::new(address(key.peer), key.port),
         method: Method::from_raw(key.method)?,
         route: (key.route != 0).then(|| routes.text(key.route)).flatten(),
         status: (key.status != 0).then_some(key.status),
-        count: now.count.wrapping_sub(before.count),
-        latency_ns: now.latency_ns.wrapping_sub(before.latency_ns),
-        latency: difference(&now.buckets, &before.buckets),
-        request_bytes: now.request_bytes.wrapping_sub(before.request_bytes),
-        response_bytes: now.response_bytes.wrapping_sub(before.response_bytes),
+        count: value.count,
+        latency_ns: value.latency_ns,
+        latency: value.buckets.map(u64::from),
+        request_bytes: value.request_bytes,
+        response_bytes: value.response_bytes,
     })
 }
 
@@ -328,26 +297,6 @@ impl Routes {
     }
 }
 
-impl Default for RawValue {
-    fn default() -> Self {
-        Self {
-            count: 0,
-            latency_ns: 0,
-            request_bytes: 0,
-            response_bytes: 0,
-            tgid: 0,
-            pad: 0,
-            buckets: [0; LATENCY_BUCKETS],
-        }
-    }
-}
-
-/// `struct address`: IPv4 is mapped.
-pub(crate) fn address(bytes: [u8; 16]) -> IpAddr {
-    let address = Ipv6Addr::from(bytes);
-    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,14 +317,5 @@ mod tests {
             }
         }
         assert_eq!(Method::from_raw(11), None);
-    }
-
-    #[test]
-    fn a_mapped_address_is_ipv4() {
-        let v4: IpAddr = "10.1.2.3".parse().unwrap();
-        let mapped: Ipv6Addr = "::ffff:10.1.2.3".parse().unwrap();
-        assert_eq!(address(mapped.octets()), v4);
-        let v6: Ipv6Addr = "fd00::1".parse().unwrap();
-        assert_eq!(address(v6.octets()), IpAddr::V6(v6));
     }
 }

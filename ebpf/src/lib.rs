@@ -7,10 +7,12 @@
 //! The sources are in `programs/` (C, CO-RE); `build-objects.sh` makes the committed objects from them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod counters;
 mod histogram;
 mod http;
 mod load;
 mod memory;
+mod net;
 mod object;
 mod oom;
 mod raw;
@@ -21,6 +23,7 @@ pub use histogram::{LATENCY_BUCKETS, LatencyBuckets, latency_bounds_us};
 pub use http::{Http, HttpTransactions, Method, Side};
 pub use load::{LoadOptions, Programs};
 pub use memory::Memory;
+pub use net::{ConnectFailure, FailedConnect, Flow, FlowSide, Net};
 pub use object::{Loss, NotLoaded, ReadError};
 pub use oom::Oom;
 pub use record::{

@@ -10,6 +10,7 @@ use aya::Btf;
 use crate::{
     http::Http,
     memory::Memory,
+    net::Net,
     object::{Loading, NotLoaded, explain},
     oom::Oom,
 };
@@ -23,6 +24,8 @@ pub struct LoadOptions {
     pub oom: bool,
     /// HTTP transactions.
     pub http: bool,
+    /// TCP connections.
+    pub net: bool,
     /// The unified cgroup whose sockets are watched; `None`: the root of the mounted unified hierarchy.
     pub unified_cgroup: Option<PathBuf>,
     /// Places in the table of memory per process, 112 bytes each; processes beyond are counted as lost.
@@ -31,7 +34,14 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { memory: true, oom: true, http: true, unified_cgroup: None, max_processes: 32_768 }
+        Self {
+            memory: true,
+            oom: true,
+            http: true,
+            net: true,
+            unified_cgroup: None,
+            max_processes: 32_768,
+        }
     }
 }
 
@@ -44,6 +54,8 @@ pub struct Programs {
     pub oom: Option<Oom>,
     /// HTTP transactions. They need both directions: if one program is missing, this is `None`.
     pub http: Option<Http>,
+    /// TCP connections, if any part of it could be loaded.
+    pub net: Option<Net>,
 }
 
 impl Programs {
@@ -77,6 +89,10 @@ impl Programs {
         if options.http {
             let loaded = Http::load(&loading, &mut missing);
             programs.http = keep("http", loaded, &mut missing);
+        }
+        if options.net {
+            let loaded = Net::load(&loading, &mut missing);
+            programs.net = keep("net", loaded, &mut missing);
         }
         (programs, missing)
     }

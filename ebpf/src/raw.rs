@@ -1,5 +1,7 @@
 //! From the bytes of kernel programs to values: what all readers share.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use aya::Pod;
 
 use crate::record::ResidentMemory;
@@ -32,6 +34,12 @@ pub(crate) fn resident([file, anon, swap, shmem]: [i64; 4]) -> ResidentMemory {
     }
 }
 
+/// `struct address` of `programs/packet.h`: IPv4 is mapped.
+pub(crate) fn address(bytes: [u8; 16]) -> IpAddr {
+    let address = Ipv6Addr::from(bytes);
+    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+}
+
 /// CLOCK_BOOTTIME, nanoseconds: the clock of the kernel programs.
 pub(crate) fn boot_ns() -> u64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -57,5 +65,14 @@ mod tests {
         assert_eq!(decode::<u64>(&[1, 0, 0, 0, 0, 0, 0, 0, 9]), Some(1));
         assert_eq!(decode::<u64>(&[1; 7]), None);
         assert_eq!(decode::<u64>(&[]), None);
+    }
+
+    #[test]
+    fn a_mapped_address_is_ipv4() {
+        let v4: IpAddr = "10.1.2.3".parse().unwrap();
+        let mapped: Ipv6Addr = "::ffff:10.1.2.3".parse().unwrap();
+        assert_eq!(address(mapped.octets()), v4);
+        let v6: Ipv6Addr = "fd00::1".parse().unwrap();
+        assert_eq!(address(v6.octets()), IpAddr::V6(v6));
     }
 }

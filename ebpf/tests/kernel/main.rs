@@ -8,5 +8,6 @@ mod http;
 mod lab;
 mod load;
 mod memory;
+mod net;
 mod oom;
 mod parser;
