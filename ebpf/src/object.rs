@@ -1,6 +1,10 @@
 //! One object file in the kernel: its programs, each loaded by itself, and its counters of what was lost.
 
-use std::{error::Error, fs::File};
+use std::{
+    error::Error,
+    fs::File,
+    os::fd::{AsFd, AsRawFd},
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
@@ -27,7 +31,7 @@ pub struct NotLoaded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     /// What was lost and why.
-    pub what: &'static str,
+    pub what: String,
     /// How many since the programs were loaded.
     pub count: u64,
 }
@@ -173,19 +177,28 @@ impl Object {
         link.into_file().map_err(|e| error(e.into()))
     }
 
-    /// What was lost since loading, one entry per reason, also those that are zero.
+    /// What was lost since loading, one entry per reason and program, also those that are zero.
+    ///
+    /// The kernel does not run a tracing program on a CPU where the same one is already running (it was interrupted or
+    /// preempted) and counts that (`recursion_misses` of bpf_prog_info, Linux 5.12).
     pub(crate) fn losses(&self) -> Result<Vec<Loss>, ReadError> {
-        let of = |i: usize| -> Result<u64, MapError> {
-            let per_cpu = self.lost.get(&(i as u32), 0)?;
-            Ok(per_cpu.iter().sum())
-        };
-        let numbered = self.losses.iter().enumerate();
-        numbered
-            .map(|(i, what)| {
-                let count = of(i).map_err(|e| ReadError::new("the counters of losses", e))?;
-                Ok(Loss { what, count })
-            })
-            .collect()
+        let mut losses = Vec::new();
+        for (reason, what) in (0..).zip(self.losses) {
+            let per_cpu = self.lost.get(&reason, 0);
+            let per_cpu = per_cpu.map_err(|e| ReadError::new("the counters of losses", e))?;
+            losses.push(Loss { what: (*what).to_owned(), count: per_cpu.iter().sum() });
+        }
+        for name in &self.loaded {
+            let what = format!("runs of {name} that the kernel left out");
+            losses.push(Loss { what, count: self.misses(name).unwrap_or(0) });
+        }
+        Ok(losses)
+    }
+
+    fn misses(&self, program: &str) -> Option<u64> {
+        let fd = self.ebpf.program(program)?.fd().ok()?.as_fd().as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        info.lines().find_map(|l| l.strip_prefix("recursion_misses:"))?.trim().parse().ok()
     }
 }
 

@@ -229,7 +229,11 @@ fn the_life_of_processes_is_told() {
     assert_eq!(files, ["sh", "sleep"]);
     assert_eq!(of_executed.last().unwrap().comm, "sleep");
     assert_eq!(status(&of_executed).code(), Some(0));
-    assert!(memory.losses().unwrap().iter().all(|l| l.count == 0), "{:?}", memory.losses());
+    let losses = memory.losses().unwrap();
+    assert!(
+        losses.iter().filter(|l| !l.what.contains("rss_stat")).all(|l| l.count == 0),
+        "{losses:?}"
+    );
 }
 
 #[test]

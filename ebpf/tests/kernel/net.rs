@@ -87,7 +87,11 @@ fn connections_are_told_with_bytes_and_round_trips() {
         );
         assert!(sum(&all, FlowSide::Client, |f| f.connect_ns) > 0);
     }
-    assert!(net.losses().unwrap().iter().all(|l| l.count == 0), "{:?}", net.losses());
+    let losses = net.losses().unwrap();
+    assert!(
+        losses.iter().filter(|l| !l.what.contains("left out")).all(|l| l.count == 0),
+        "{losses:?}"
+    );
 }
 
 #[test]
@@ -219,12 +223,16 @@ fn every_segment_that_is_sent_again_is_counted() {
     let printed =
         behind("ip daddr 127.77.2.1 tcp flags & psh == psh numgen inc mod 10 == 0 drop", python);
     let (port, again) = printed.trim().split_once(' ').unwrap();
-    let (port, again): (u16, u64) = (port.parse().unwrap(), again.parse().unwrap());
+    let again: u64 = again.parse().unwrap();
     assert!(again >= 10, "the rule drops every tenth segment with data, {again} were sent again");
     // Both ends have that address.
-    let here = |f: &Flow| f.peer.to_string() == "127.77.2.1" && f.server_port == port;
-    let all = flows(net, here, |all| all.iter().map(|f| f.retransmits).sum::<u64>() >= again);
-    assert_eq!(all.iter().map(|f| f.retransmits).sum::<u64>(), again);
+    let here = |f: &Flow| f.peer.to_string() == "127.77.2.1";
+    let all = flows(net, here, |all| !all.is_empty());
+    // What the kernel left out because the program was running on that CPU is counted.
+    let seen: u64 = all.iter().map(|f| f.retransmits).sum();
+    let losses = net.losses().unwrap();
+    let left_out = losses.iter().find(|l| l.what.contains("tcp_retransmit")).unwrap().count;
+    assert!((seen..=seen + left_out).contains(&again), "{port}: {again}, {losses:?}, {all:#?}");
     let client: u64 =
         all.iter().filter(|f| f.side == FlowSide::Client).map(|f| f.retransmits).sum();
     assert!(client > 0, "{all:#?}");
