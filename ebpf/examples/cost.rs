@@ -258,6 +258,7 @@ fn main() {
         oom: false,
         http: false,
         net: false,
+        dns: false,
         ..LoadOptions::default()
     };
     let memory = LoadOptions { memory: true, ..none.clone() };

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod counters;
+mod dns;
 mod histogram;
 mod http;
 mod load;
@@ -19,6 +20,7 @@ mod raw;
 mod record;
 mod support;
 
+pub use dns::{Dns, DnsAnswers, DnsFailure};
 pub use histogram::{LATENCY_BUCKETS, LatencyBuckets, latency_bounds_us};
 pub use http::{Http, HttpTransactions, Method, Side};
 pub use load::{LoadOptions, Programs};

@@ -8,6 +8,7 @@ use std::{
 use aya::Btf;
 
 use crate::{
+    dns::Dns,
     http::Http,
     memory::Memory,
     net::Net,
@@ -26,6 +27,8 @@ pub struct LoadOptions {
     pub http: bool,
     /// TCP connections.
     pub net: bool,
+    /// DNS over UDP.
+    pub dns: bool,
     /// The unified cgroup whose sockets are watched; `None`: the root of the mounted unified hierarchy.
     pub unified_cgroup: Option<PathBuf>,
     /// Places in the table of memory per process, 112 bytes each; processes beyond are counted as lost.
@@ -39,6 +42,7 @@ impl Default for LoadOptions {
             oom: true,
             http: true,
             net: true,
+            dns: true,
             unified_cgroup: None,
             max_processes: 32_768,
         }
@@ -56,6 +60,8 @@ pub struct Programs {
     pub http: Option<Http>,
     /// TCP connections, if any part of it could be loaded.
     pub net: Option<Net>,
+    /// DNS over UDP. It needs both directions: if one program is missing, this is `None`.
+    pub dns: Option<Dns>,
 }
 
 impl Programs {
@@ -93,6 +99,10 @@ impl Programs {
         if options.net {
             let loaded = Net::load(&loading, &mut missing);
             programs.net = keep("net", loaded, &mut missing);
+        }
+        if options.dns {
+            let loaded = Dns::load(&loading, &mut missing);
+            programs.dns = keep("dns", loaded, &mut missing);
         }
         (programs, missing)
     }

@@ -29,7 +29,14 @@ pub fn load(options: &LoadOptions) -> Programs {
 
 /// Nothing.
 pub fn nothing() -> LoadOptions {
-    LoadOptions { memory: false, oom: false, http: false, net: false, ..LoadOptions::default() }
+    LoadOptions {
+        memory: false,
+        oom: false,
+        http: false,
+        net: false,
+        dns: false,
+        ..LoadOptions::default()
+    }
 }
 
 /// Asks until there is an answer; the deadline is generous because the machine may be busy.

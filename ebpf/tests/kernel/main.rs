@@ -4,6 +4,7 @@
 
 mod child;
 mod client;
+mod dns;
 mod http;
 mod lab;
 mod load;
