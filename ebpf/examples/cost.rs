@@ -259,6 +259,8 @@ fn main() {
         http: false,
         net: false,
         dns: false,
+        cpu: false,
+        block: false,
         ..LoadOptions::default()
     };
     let memory = LoadOptions { memory: true, ..none.clone() };

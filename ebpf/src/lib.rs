@@ -7,7 +7,9 @@
 //! The sources are in `programs/` (C, CO-RE); `build-objects.sh` makes the committed objects from them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod block;
 mod counters;
+mod cpu;
 mod dns;
 mod histogram;
 mod http;
@@ -20,6 +22,8 @@ mod raw;
 mod record;
 mod support;
 
+pub use block::{Block, BlockOperation, BlockRequests};
+pub use cpu::{Cpu, CpuWaits};
 pub use dns::{Dns, DnsAnswers, DnsFailure};
 pub use histogram::{LATENCY_BUCKETS, LatencyBuckets, latency_bounds_us};
 pub use http::{Http, HttpTransactions, Method, Side};

@@ -8,6 +8,8 @@ use std::{
 use aya::Btf;
 
 use crate::{
+    block::Block,
+    cpu::Cpu,
     dns::Dns,
     http::Http,
     memory::Memory,
@@ -29,6 +31,10 @@ pub struct LoadOptions {
     pub net: bool,
     /// DNS over UDP.
     pub dns: bool,
+    /// Waiting for a CPU.
+    pub cpu: bool,
+    /// Block requests.
+    pub block: bool,
     /// The unified cgroup whose sockets are watched; `None`: the root of the mounted unified hierarchy.
     pub unified_cgroup: Option<PathBuf>,
     /// Places in the table of memory per process, 112 bytes each; processes beyond are counted as lost.
@@ -43,6 +49,8 @@ impl Default for LoadOptions {
             http: true,
             net: true,
             dns: true,
+            cpu: true,
+            block: true,
             unified_cgroup: None,
             max_processes: 32_768,
         }
@@ -62,6 +70,10 @@ pub struct Programs {
     pub net: Option<Net>,
     /// DNS over UDP. It needs both directions: if one program is missing, this is `None`.
     pub dns: Option<Dns>,
+    /// Waiting for a CPU.
+    pub cpu: Option<Cpu>,
+    /// Block requests.
+    pub block: Option<Block>,
 }
 
 impl Programs {
@@ -103,6 +115,14 @@ impl Programs {
         if options.dns {
             let loaded = Dns::load(&loading, &mut missing);
             programs.dns = keep("dns", loaded, &mut missing);
+        }
+        if options.cpu {
+            let loaded = Cpu::load(&loading, &mut missing);
+            programs.cpu = keep("cpu", loaded, &mut missing);
+        }
+        if options.block {
+            let loaded = Block::load(&loading, &mut missing);
+            programs.block = keep("block", loaded, &mut missing);
         }
         (programs, missing)
     }

@@ -125,7 +125,8 @@ impl Object {
             costs: program.costs,
         };
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(loading.btf));
+        // Storage on tasks is used by the programs alone; aya cannot read it, and need not.
+        loader.btf(Some(loading.btf)).allow_unsupported_maps();
         for (map, size) in entries {
             loader.map_max_entries(map, *size);
         }

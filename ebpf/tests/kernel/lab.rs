@@ -35,6 +35,8 @@ pub fn nothing() -> LoadOptions {
         http: false,
         net: false,
         dns: false,
+        cpu: false,
+        block: false,
         ..LoadOptions::default()
     }
 }
@@ -72,9 +74,15 @@ impl Cgroup {
     }
 
     /// In the unified hierarchy.
-    #[allow(dead_code)]
     pub fn unified(name: &str) -> Self {
         Self::create(&unified_root(), name, true)
+    }
+
+    /// In the hierarchy that I/O is charged to.
+    pub fn io(name: &str) -> Self {
+        let v1 = Path::new("/sys/fs/cgroup/blkio");
+        let v2 = !v1.is_dir();
+        Self::create(&if v2 { unified_root() } else { v1.to_owned() }, name, v2)
     }
 
     fn create(root: &Path, name: &str, v2: bool) -> Self {

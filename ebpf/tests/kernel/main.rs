@@ -8,6 +8,7 @@ mod dns;
 mod http;
 mod lab;
 mod load;
+mod machine;
 mod memory;
 mod net;
 mod oom;
