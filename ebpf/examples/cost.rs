@@ -204,15 +204,8 @@ fn user_space(rate: f64, seconds: u64) {
                 tick += 1;
                 thread::sleep(Duration::from_millis(50));
             }
-            let lost: u64 = [
-                programs.memory.unwrap().losses().unwrap(),
-                programs.oom.unwrap().losses().unwrap(),
-                programs.http.unwrap().losses().unwrap(),
-            ]
-            .iter()
-            .flatten()
-            .map(|l| l.count)
-            .sum();
+            let losses = programs.losses().unwrap();
+            let lost: u64 = losses.iter().flat_map(|(_, l)| l).map(|l| l.count).sum();
             (nanoseconds(ClockId::ThreadCPUTime) - began, counted, entries, memory.len(), lost)
         })
     };

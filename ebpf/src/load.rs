@@ -14,7 +14,7 @@ use crate::{
     http::Http,
     memory::Memory,
     net::Net,
-    object::{Loading, NotLoaded, explain},
+    object::{Loading, Loss, NotLoaded, ReadError, explain},
     oom::Oom,
 };
 
@@ -125,6 +125,24 @@ impl Programs {
             programs.block = keep("block", loaded, &mut missing);
         }
         (programs, missing)
+    }
+
+    /// What all of them lost since they were loaded, by object; also what is zero.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the kernel refuses.
+    pub fn losses(&self) -> Result<Vec<(&'static str, Vec<Loss>)>, ReadError> {
+        let all = [
+            ("memory", self.memory.as_ref().map(Memory::losses)),
+            ("oom", self.oom.as_ref().map(Oom::losses)),
+            ("http", self.http.as_ref().map(Http::losses)),
+            ("net", self.net.as_ref().map(Net::losses)),
+            ("dns", self.dns.as_ref().map(Dns::losses)),
+            ("cpu", self.cpu.as_ref().map(Cpu::losses)),
+            ("block", self.block.as_ref().map(Block::losses)),
+        ];
+        let loaded = all.into_iter().filter_map(|(object, losses)| Some((object, losses?)));
+        loaded.map(|(object, losses)| Ok((object, losses?))).collect()
     }
 }
 
