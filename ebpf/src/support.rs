@@ -16,7 +16,8 @@ pub struct Feature {
 /// The answers of the kernel to a few harmless questions: nothing is attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelSupport {
-    /// One entry per feature, always the same ones in the same order.
+    /// One entry per feature, always the same ones in the same order. [`Programs::load`](crate::Programs::load) knows
+    /// better: it tries.
     pub features: Vec<Feature>,
 }
 
@@ -40,14 +41,14 @@ impl KernelSupport {
                 costs: "kernel programs cannot be relocated, none can be loaded",
             },
             Feature {
-                name: "raw tracepoint programs",
-                missing: program(ProgramType::RawTracePoint),
-                costs: "no OOM victims and no memory per process from the kernel",
+                name: "tracing programs",
+                missing: program(ProgramType::Tracing),
+                costs: "no OOM victims, no memory per process, no connects, no waits for CPU and disk",
             },
             Feature {
                 name: "cgroup_skb programs",
                 missing: program(ProgramType::CgroupSkb),
-                costs: "no HTTP routes",
+                costs: "no HTTP routes, no DNS failures",
             },
             Feature {
                 name: "ring buffer",
@@ -55,9 +56,19 @@ impl KernelSupport {
                 costs: "no single events from the kernel",
             },
             Feature {
-                name: "per-CPU hash",
-                missing: map(MapType::PerCpuHash),
+                name: "hash",
+                missing: map(MapType::Hash),
                 costs: "no counters from the kernel",
+            },
+            Feature {
+                name: "storage on sockets",
+                missing: map(MapType::SkStorage),
+                costs: "no HTTP routes, no TCP connections",
+            },
+            Feature {
+                name: "storage on tasks",
+                missing: map(MapType::TaskStorage),
+                costs: "no waits for a CPU",
             },
         ];
         Self { features }
@@ -71,7 +82,8 @@ mod tests {
     #[test]
     fn every_feature_has_an_answer() {
         let support = KernelSupport::probe();
-        assert_eq!(support.features.len(), 5);
+        let names: std::collections::HashSet<_> = support.features.iter().map(|f| f.name).collect();
+        assert_eq!(names.len(), support.features.len(), "names are unique");
         for f in support.features {
             assert!(!f.costs.is_empty());
             assert!(f.missing.is_none_or(|m| !m.is_empty()), "{}", f.name);
