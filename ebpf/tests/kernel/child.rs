@@ -1,12 +1,15 @@
 //! Processes that the tests watch: this very test binary, run again with one test and a role.
 
 use std::{
+    fs::{self, Permissions},
     io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use tapio_ebpf::{LoadOptions, Programs};
+use tempfile::TempDir;
 
 const ROLE: &str = "TAPIO_TEST_ROLE";
 pub const STEP: usize = 4 << 20;
@@ -17,23 +20,40 @@ pub struct Role {
     pub child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    /// Holds the copy that runs.
+    _dir: Option<TempDir>,
 }
 
 impl Role {
     /// Starts it in a cgroup from its first instruction on.
     pub fn start(role: &str, cgroup_procs: Option<&Path>) -> Self {
-        Self::start_with(Command::new("sh"), role, cgroup_procs)
+        let exe = std::env::current_exe().unwrap();
+        Self::run(Command::new("sh"), role, cgroup_procs, &exe, None)
     }
 
-    /// As [`Role::start`]; `shell` may put rights or namespaces before the shell.
-    pub fn start_with(mut shell: Command, role: &str, cgroup_procs: Option<&Path>) -> Self {
+    /// As [`Role::start`], from a copy that every user may run; `shell` may put rights or namespaces before the shell.
+    pub fn start_with(shell: Command, role: &str, cgroup_procs: Option<&Path>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let exe = dir.path().join("role");
+        fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&exe, Permissions::from_mode(0o755)).unwrap();
+        Self::run(shell, role, cgroup_procs, &exe, Some(dir))
+    }
+
+    fn run(
+        mut shell: Command,
+        role: &str,
+        cgroup_procs: Option<&Path>,
+        exe: &Path,
+        dir: Option<TempDir>,
+    ) -> Self {
         let join = cgroup_procs.map_or(String::new(), |p| format!("echo $$ > {} && ", p.display()));
-        let exe = std::env::current_exe().unwrap();
         let run = format!("{join}exec {} --exact child::role --nocapture -q", exe.display());
         shell.args(["-c", &run]).env(ROLE, role).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = shell.spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut role = Self { child, input, output: BufReader::new(output) };
+        let mut role = Self { child, input, output: BufReader::new(output), _dir: dir };
         role.answer().expect("the child is ready");
         role
     }

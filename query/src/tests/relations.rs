@@ -177,3 +177,56 @@ async fn targets_are_found_by_the_grammar() {
         assert_eq!(got.join(","), names, "{target}");
     }
 }
+
+#[tokio::test]
+async fn why_names_the_child_cgroup_that_carries_the_growth() {
+    let mut w = World::default();
+    let top = w.add(&identity("cgroup", "/batch", "1"), T0, None);
+    let grows = w.add(&identity("cgroup", "/batch/import", "2"), T0, Some(top));
+    let rests = w.add(&identity("cgroup", "/batch/idle", "3"), T0, Some(top));
+    for i in 0..300 {
+        let ts = T0 + i * SECOND;
+        w.memory(grows, ts, 50 * MB + 2 * MB * i, None);
+        w.memory(rests, ts, 80 * MB, None);
+        w.memory(top, ts, 130 * MB + 2 * MB * i, Some(1_000 * MB));
+    }
+    let engine = w.engine(2).await;
+    let q = "SELECT verdict, section, kind, title, detail, cgroup FROM tapio_why('/batch') WHERE section = 'cause'";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    assert!(
+        shown.contains("Memory grows in /batch/import")
+            && shown.contains("It carries 100 % of the growth"),
+        "{shown}"
+    );
+    assert!(!shown.contains("idle"), "{shown}");
+}
+
+#[tokio::test]
+async fn why_names_a_limit_that_was_lowered() {
+    let mut w = World::default();
+    let id = w.add(&identity("cgroup", "/batch", "1"), T0, None);
+    for i in 0..300 {
+        let limit = if i < 200 { 2_000 * MB } else { 700 * MB };
+        let wobble = (i * 7919 % 13) * 100_000;
+        w.memory(id, T0 + i * SECOND, 50 * MB + 2 * MB * i + wobble, Some(limit));
+    }
+    let (before, after) = (&(2_000 * MB).to_string(), &(700 * MB).to_string());
+    let attributes = [("before", before.as_str()), ("after", after.as_str())];
+    let changed = T0 + 200 * SECOND;
+    let event = w.event_with("change.config", id, changed, 0.0, "limit changed", &attributes);
+    let engine = w.engine(2).await;
+    let q =
+        "SELECT verdict, kind, title, evidence FROM tapio_why('/batch') WHERE section = 'cause'";
+    let shown = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+    assert!(
+        shown.contains("The memory limit of /batch was lowered from 1.9 GiB to 668 MiB")
+            && shown.contains(&event),
+        "{shown}"
+    );
+    // A limit that was raised is no cause.
+    let mut raised = World { series: w.series, resources: w.resources, events: Vec::new() };
+    let attributes = [("before", after.as_str()), ("after", before.as_str())];
+    raised.event_with("change.config", id, changed, 0.0, "limit changed", &attributes);
+    let shown = text(&raised.engine(2).await.sql(q, Some(AS_OF)).await.unwrap().1);
+    assert!(!shown.contains("was lowered"), "{shown}");
+}
