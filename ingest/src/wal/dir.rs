@@ -15,8 +15,15 @@ use crate::IngestError;
 pub(crate) struct WalDir {
     pub path: PathBuf,
     pub writer: Uuid,
-    // The lock goes with the file.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for WalDir {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was just forked holds the file, and with it the lock, until it runs
+        // its program.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl WalDir {
@@ -26,7 +33,7 @@ impl WalDir {
         let path = path.canonicalize().map_err(|e| IngestError::wal("find", path, e))?;
         let lock = lock(&path)?;
         let writer = writer_id(&path)?;
-        Ok(Self { path, writer, _lock: lock })
+        Ok(Self { path, writer, lock })
     }
 
     pub(crate) fn segment(&self, first_seq: i64) -> PathBuf {
