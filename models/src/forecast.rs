@@ -57,7 +57,7 @@ pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, Cannot
     if threshold == f64::INFINITY {
         return Err(CannotSay::NoThreshold);
     }
-    let limit_s = options.stale_after_s.unwrap_or_else(|| 10.0 * rows.cadence);
+    let limit_s = options.stale_after_s.unwrap_or(10.0 * rows.cadence);
     let age_s = -rows.t[n - 1];
     if n > 1 && age_s > limit_s {
         return Err(CannotSay::Stale { age_s, limit_s });

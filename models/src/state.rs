@@ -16,7 +16,7 @@ const MAX_BLOCKS: usize = 512;
 /// Growth is looked at over these shares of the kept rows, counted from the newest.
 const SHARES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// A series heads for its threshold if its growth would carry it there within so many horizons …
-const HORIZONS: f64 = 6.0;
+const HORIZONS: f64 = 4.0;
 /// … or if this share of the way from its lowest kept value is behind it.
 const NEAR: f64 = 0.8;
 
@@ -183,7 +183,7 @@ impl SeriesState {
     }
 
     /// Whether a full forecast is worth its cost: the growth over the whole, the newest half, quarter … thirty-second would
-    /// reach the threshold within six horizons, or 80 % of the way from the lowest value to the threshold is behind. O(1).
+    /// reach the threshold within four horizons, or 80 % of the way from the lowest value to the threshold is behind. O(1).
     /// `false` without a limit or with fewer than five rows.
     #[must_use]
     pub fn heads_for_threshold(&self, horizon_s: f64) -> bool {
@@ -329,7 +329,8 @@ mod tests {
                     spared += usize::from(!heads);
                 } else if f.probability >= 0.5 {
                     likely += 1;
-                    missed.extend((!heads).then(|| format!("{family:?} {share}: {}", f.probability)));
+                    missed
+                        .extend((!heads).then(|| format!("{family:?} {share}: {}", f.probability)));
                 }
             }
         }
