@@ -42,6 +42,7 @@ mod prepare;
 mod report;
 mod residuals;
 mod rng;
+mod runtime_cap;
 mod sawtooth;
 pub mod score;
 mod segment;
@@ -61,6 +62,7 @@ pub use fit::ModelKind;
 pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
+pub use runtime_cap::{Runtime, RuntimeCap, runtime_cap};
 pub use state::SeriesState;
 pub use types::{
     CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,
