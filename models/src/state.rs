@@ -20,6 +20,9 @@ const HORIZONS: f64 = 4.0;
 /// … or if this share of the way from its lowest kept value is behind it.
 const NEAR: f64 = 0.8;
 
+/// From here on a threshold is none: cgroup v1 writes "unlimited" as 2⁶³ rounded down to a page.
+const UNLIMITED: f64 = (1_u64 << 62) as f64;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Row {
     ts_us: i64,
@@ -115,8 +118,8 @@ impl SeriesState {
         }
     }
 
-    /// Takes the next row. A value that is not finite is dropped and counted; a threshold that is not finite is no limit
-    /// at that row; a row of the same time as the newest replaces it. `false`: the row is older than the newest one, and
+    /// Takes the next row. A value that is not finite is dropped and counted; a threshold that is not finite, or 2⁶² or
+    /// beyond ("max"), is no limit at that row; a row of the same time as the newest replaces it. `false`: the row is older than the newest one, and
     /// was left out and counted.
     pub fn push(&mut self, ts_us: i64, value: f64, threshold: f64) -> bool {
         if !value.is_finite() {
@@ -124,7 +127,8 @@ impl SeriesState {
             return true;
         }
         let sign = self.sign();
-        let limit = if threshold.is_finite() { sign * threshold } else { f64::INFINITY };
+        // NaN is not below it either.
+        let limit = if threshold.abs() < UNLIMITED { sign * threshold } else { f64::INFINITY };
         let row = Row { ts_us, v: sign * value, limit };
         match self.newest {
             Some(newest) if ts_us < newest.ts_us => {
