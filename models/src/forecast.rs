@@ -57,7 +57,7 @@ pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, Cannot
     if threshold == f64::INFINITY {
         return Err(CannotSay::NoThreshold);
     }
-    let limit_s = options.stale_after_s.unwrap_or_else(|| 10.0 * rows.cadence);
+    let limit_s = options.stale_after_s.unwrap_or(10.0 * rows.cadence);
     let age_s = -rows.t[n - 1];
     if n > 1 && age_s > limit_s {
         return Err(CannotSay::Stale { age_s, limit_s });
@@ -163,7 +163,10 @@ impl Course {
         }
         let lives = self.lives(segment, options);
         let prior = SlopePrior::of(&lives, self.span_s / self.scale);
-        let fitter = Fitter::new(&thin, self.cycle(&thin, change.cycle), prior);
+        let cycle = self.cycle(&thin, change.cycle);
+        // Peaks of teeth scatter around their envelope: the newest one is no place to start from.
+        let walks = segment.teeth.is_none();
+        let fitter = Fitter::new(&thin, cycle, prior, walks);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
         let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
@@ -264,7 +267,7 @@ impl Course {
         };
         let best = fits
             .iter()
-            .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_)))
+            .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_)))
             .map(|f| (&f.1, misfit(&f.1)))
             .min_by(|a, b| a.1.total_cmp(&b.1));
         let residuals: Vec<f64> = hull

@@ -4,6 +4,10 @@
 //! same bits at any number of threads (invariant T6): the only randomness is a ChaCha8 stream seeded by the caller.
 //!
 //! - [`time_to_threshold`]: ETA with intervals and the probability of a hit before a horizon.
+//! - [`SeriesState`]: the same, fed one row at a time.
+//! - [`calibration`]: from what the models say to what comes true.
+//! - [`generator`], [`score`], [`baseline`]: labelled runs, the score per run, and what operators use today on the same runs.
+//! - [`runtime_cap`]: a runtime's own cap below the limit.
 //! - [`Moments`] and [`linear_crossing_s`]: the exact, mergeable integer screen that runs over every series first.
 //! - [`Alarm`]: probabilities become episodes.
 //! - [`predict_linear`]: Prometheus' answer to the same question, to be compared with.
@@ -42,6 +46,7 @@ mod prepare;
 mod report;
 mod residuals;
 mod rng;
+mod runtime_cap;
 mod sawtooth;
 pub mod score;
 mod segment;
@@ -61,6 +66,7 @@ pub use fit::ModelKind;
 pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
+pub use runtime_cap::{Runtime, RuntimeCap, runtime_cap};
 pub use state::SeriesState;
 pub use types::{
     CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,

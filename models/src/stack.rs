@@ -171,7 +171,7 @@ mod tests {
         let noise = |i: usize| 0.01 * ((i * 7919 % 101) as f64 / 50.0 - 1.0);
         let y = u.iter().enumerate().map(|(i, u)| y(*u) + noise(i)).collect();
         let points = Points { u, y };
-        let fitter = Fitter::new(&points, None, None);
+        let fitter = Fitter::new(&points, None, None, true);
         let kinds: Vec<ModelKind> = fitter.fit(90).iter().map(|f| f.0).collect();
         let shares = stack(&fitter, &points, &kinds, 10.0);
         assert!((shares.iter().map(|s| s.weight).sum::<f64>() - 1.0).abs() < 1e-9);

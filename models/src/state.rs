@@ -16,9 +16,12 @@ const MAX_BLOCKS: usize = 512;
 /// Growth is looked at over these shares of the kept rows, counted from the newest.
 const SHARES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// A series heads for its threshold if its growth would carry it there within so many horizons …
-const HORIZONS: f64 = 6.0;
+const HORIZONS: f64 = 4.0;
 /// … or if this share of the way from its lowest kept value is behind it.
 const NEAR: f64 = 0.8;
+
+/// From here on a threshold is none: cgroup v1 writes "unlimited" as 2⁶³ rounded down to a page.
+const UNLIMITED: f64 = (1_u64 << 62) as f64;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Row {
@@ -115,8 +118,8 @@ impl SeriesState {
         }
     }
 
-    /// Takes the next row. A value that is not finite is dropped and counted; a threshold that is not finite is no limit
-    /// at that row; a row of the same time as the newest replaces it. `false`: the row is older than the newest one, and
+    /// Takes the next row. A value that is not finite is dropped and counted; a threshold that is not finite, or 2⁶² or
+    /// beyond ("max"), is no limit at that row; a row of the same time as the newest replaces it. `false`: the row is older than the newest one, and
     /// was left out and counted.
     pub fn push(&mut self, ts_us: i64, value: f64, threshold: f64) -> bool {
         if !value.is_finite() {
@@ -124,7 +127,8 @@ impl SeriesState {
             return true;
         }
         let sign = self.sign();
-        let limit = if threshold.is_finite() { sign * threshold } else { f64::INFINITY };
+        // NaN is not below it either.
+        let limit = if threshold.abs() < UNLIMITED { sign * threshold } else { f64::INFINITY };
         let row = Row { ts_us, v: sign * value, limit };
         match self.newest {
             Some(newest) if ts_us < newest.ts_us => {
@@ -183,7 +187,7 @@ impl SeriesState {
     }
 
     /// Whether a full forecast is worth its cost: the growth over the whole, the newest half, quarter … thirty-second would
-    /// reach the threshold within six horizons, or 80 % of the way from the lowest value to the threshold is behind. O(1).
+    /// reach the threshold within four horizons, or 80 % of the way from the lowest value to the threshold is behind. O(1).
     /// `false` without a limit or with fewer than five rows.
     #[must_use]
     pub fn heads_for_threshold(&self, horizon_s: f64) -> bool {

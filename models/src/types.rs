@@ -10,7 +10,8 @@ pub struct Series<'a> {
     pub ts_us: &'a [i64],
     /// Observed value, any unit. Rows that are not finite are dropped and counted.
     pub value: &'a [f64],
-    /// The threshold in force at the row, same unit as `value`. NaN or infinite: no limit at that row.
+    /// The threshold in force at the row, same unit as `value`: any number, also zero or negative (a value at or beyond it
+    /// has hit). NaN, infinite or ±2⁶² and beyond ("max", as cgroups write it): no limit at that row.
     pub threshold: &'a [f64],
 }
 

@@ -3,6 +3,7 @@
 
 mod accelerating;
 mod curve;
+mod drift;
 mod flat;
 mod holt;
 mod line;
@@ -25,6 +26,8 @@ pub enum ModelKind {
     Flat,
     /// Theil–Sen line.
     Line,
+    /// Walk with drift from the newest level.
+    Drift,
     /// Undamped Holt (ETS AAN).
     Holt,
     /// Exponential approach to a plateau.
@@ -44,6 +47,7 @@ impl ModelKind {
         match self {
             Self::Flat => "flat",
             Self::Line => "line",
+            Self::Drift => "drift",
             Self::Holt => "holt",
             Self::Saturating => "saturating",
             Self::Accelerating => "accelerating",
@@ -105,6 +109,7 @@ impl Trend<'_> {
 pub(crate) enum Fit {
     Flat(flat::Flat),
     Line(line::Line),
+    Drift(drift::Drift),
     Holt(holt::Holt),
     Curve(curve::Curve),
     Seasonal(Box<seasonal::Seasonal>),
@@ -116,6 +121,7 @@ impl Fit {
         match self {
             Self::Flat(f) => f.predict(u),
             Self::Line(f) => f.predict(u),
+            Self::Drift(f) => f.predict(u),
             Self::Holt(f) => f.predict(u),
             Self::Curve(f) => f.predict(u),
             Self::Seasonal(f) => f.predict(u),
@@ -129,6 +135,7 @@ impl Fit {
         match self {
             Self::Flat(f) => f.draw(),
             Self::Line(f) => f.draw(z1 * inflate, z2),
+            Self::Drift(f) => f.draw(z1 * inflate, z2),
             Self::Holt(f) => f.draw(z1 * inflate, z2),
             Self::Curve(f) => f.draw(z1 * inflate, z2, u),
             Self::Seasonal(f) => f.draw(z1 * inflate, z2),
@@ -145,10 +152,17 @@ pub(crate) struct Fitter<'a> {
     /// Length of a cycle that the values may go through.
     cycle: Option<f64>,
     prior: Option<SlopePrior>,
+    /// Whether what has wandered off its course may stay off.
+    walks: bool,
 }
 
 impl<'a> Fitter<'a> {
-    pub(crate) fn new(points: &'a Points, cycle: Option<f64>, prior: Option<SlopePrior>) -> Self {
+    pub(crate) fn new(
+        points: &'a Points,
+        cycle: Option<f64>,
+        prior: Option<SlopePrior>,
+        walks: bool,
+    ) -> Self {
         let enough = points.len() >= curve::MIN_POINTS;
         Self {
             points,
@@ -157,6 +171,7 @@ impl<'a> Fitter<'a> {
             holt: points.len() >= holt::MIN_POINTS,
             cycle,
             prior,
+            walks,
         }
     }
 
@@ -170,6 +185,8 @@ impl<'a> Fitter<'a> {
         {
             fits.push((ModelKind::Holt, Fit::Holt(holt)));
         }
+        let drift = line.as_ref().filter(|_| self.walks).and_then(|l| drift::Drift::fit(u, y, l));
+        fits.extend(drift.map(|d| (ModelKind::Drift, Fit::Drift(d))));
         let line = line.map(|l| self.prior.map_or(l.clone(), |p| p.shrink(l)));
         fits.extend(line.map(|l| (ModelKind::Line, Fit::Line(l))));
         let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));

@@ -189,6 +189,46 @@ fn cannot_say() {
     assert_eq!(crate::time_to_threshold(&series, &options).unwrap_err().code(), "horizon");
 }
 
+fn asked(ts: &[i64], v: &[f64], limit: f64) -> Result<crate::Forecast, CannotSay> {
+    let limit = vec![limit; ts.len()];
+    let series = crate::Series { ts_us: ts, value: v, threshold: &limit };
+    let as_of_us = ts.last().copied().unwrap_or(0);
+    crate::time_to_threshold(&series, &crate::Options { as_of_us, ..crate::Options::default() })
+}
+
+#[test]
+fn odd_limits() {
+    let ts: Vec<i64> = (0..60).map(|i| i * 1_000_000).collect();
+    let v: Vec<f64> = (0..60).map(|i| f64::from(i) - 100.0).collect();
+    for none in
+        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, i64::MAX as f64, 9_223_372_036_854_771_712.0]
+    {
+        assert_eq!(asked(&ts, &v, none), Err(CannotSay::NoThreshold), "{none}");
+    }
+    let at_zero = asked(&ts, &v, 0.0).unwrap();
+    assert!((at_zero.eta_s.unwrap() - 41.0).abs() < 2.0, "{at_zero:?}");
+    assert_eq!(asked(&ts, &v, -50.0).unwrap().eta_s, Some(0.0), "passed already");
+    let negative = asked(&ts, &v, -30.0).unwrap();
+    assert!((negative.eta_s.unwrap() - 11.0).abs() < 2.0, "{negative:?}");
+}
+
+#[test]
+fn one_time_for_all_rows_is_one_row() {
+    let few = asked(&[7; 50], &[1.0; 50], 5.0).unwrap_err();
+    assert_eq!(few, CannotSay::TooFewPoints { have: 1, need: 5 });
+}
+
+#[test]
+fn ten_million_points() {
+    let n = 10_000_000_i64;
+    let ts: Vec<i64> = (0..n).map(|i| i * 1_000_000).collect();
+    let v: Vec<f64> = (0..n).map(|i| 1e8 + 50.0 * i as f64 + 1e3 * (i * 31 % 97) as f64).collect();
+    let truth = 20_000.0;
+    let f = asked(&ts, &v, 1e8 + 50.0 * (n as f64 + truth)).unwrap();
+    assert!((f.eta_s.unwrap() - truth).abs() < 0.1 * truth, "{:?}, truth {truth}", f.eta_s);
+    assert!(f.samples < 3_000, "{}", f.samples);
+}
+
 #[test]
 fn a_constant_series_is_flat() {
     let f = course(60, 1, 0.0, |_| 0.5).evaluate(59).unwrap();
