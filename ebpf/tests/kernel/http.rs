@@ -7,6 +7,7 @@ use std::{
     os::fd::AsRawFd,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tapio_ebpf::{Http, HttpTransactions, LATENCY_BUCKETS, LoadOptions, Method, Programs, Side};
@@ -16,8 +17,12 @@ use crate::{
     lab::{Cgroup, load, nothing, root, wait},
 };
 
-fn http() -> Programs {
-    load(&LoadOptions { http: true, ..nothing() })
+/// One of these tests at a time: the programs see the whole machine, and those who begin to look in the middle of another
+/// test's upload, which looks like requests, count it as lost.
+fn http() -> (Programs, MutexGuard<'static, ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    (load(&LoadOptions { http: true, ..nothing() }), alone)
 }
 
 /// A server in a unified and a memory cgroup of its own; it ends with this value.
@@ -144,7 +149,7 @@ fn check(http: &mut Http, server: &Server, clients: &[Client]) {
 
 /// Requests of all kinds on four connections at once.
 fn load_python(ip: &str) {
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let server = Server::python(ip);
     let address = server.address;
@@ -205,7 +210,7 @@ fn nginx_is_counted_to_the_request() {
     std::fs::write(dir.path().join("small"), "small\n").unwrap();
     // By sendfile, in packets of 64 KiB on the loopback, with what looks like answers at their beginnings.
     std::fs::write(dir.path().join("large"), b"HTTP/1.1 200 OK\r\n".repeat(200_000)).unwrap();
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let Some(server) = Server::nginx(dir.path()) else { return };
     let mut clients = Vec::new();
@@ -244,7 +249,7 @@ fn pipelined_requests_are_counted_one_by_one() {
     for n in ["a", "b", "c"] {
         std::fs::write(dir.path().join(n), n.repeat(1000)).unwrap();
     }
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let Some(server) = Server::nginx(dir.path()) else { return };
     let mut c = Client::connect(server.address);
@@ -275,7 +280,7 @@ fn what_is_not_answered_or_not_http_1_is_told_as_such() {
     if !root("what_is_not_answered_or_not_http_1_is_told_as_such") {
         return;
     }
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -318,4 +323,37 @@ fn what_is_not_answered_or_not_http_1_is_told_as_such() {
     }
     assert_eq!(all[0].latency.len(), LATENCY_BUCKETS);
     assert!(all.iter().all(|t| matches!(t.server.ip(), IpAddr::V4(_) | IpAddr::V6(_))));
+}
+
+/// Packets that are lost on the way and sent again change nothing, except what is counted as lost.
+#[test]
+fn lost_packets_are_not_counted_twice() {
+    if !root("lost_packets_are_not_counted_twice") {
+        return;
+    }
+    let (mut programs, _alone) = http();
+    let http = programs.http.as_mut().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/http_lossy.py");
+    let rule = "ip saddr 127.77.4.1 tcp flags & psh == psh numgen inc mod 9 == 0 drop";
+    let shell = format!(
+        "set -e; ip link set lo up\n\
+         echo 'table inet t {{ chain c {{ type filter hook input priority 0; {rule}; }}; }}' | nft -f -\n\
+         exec python3 {script} 127.77.4.1"
+    );
+    let output = Command::new("unshare").args(["-n", "sh", "-c", &shell]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<u64> = printed.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    let [port, sent, again] = numbers[..] else { panic!("{printed}") };
+    assert!(again >= 20, "the rule drops packets, {again} segments were sent again");
+    let all = drain(http, port as u16, sent);
+    for side in [Side::Server, Side::Client] {
+        let counts = counts(&all, side);
+        let total: u64 = counts.values().map(|c| c.0).sum();
+        assert_eq!(total, sent, "{side:?} {counts:?}");
+        assert_eq!(counts.len(), 2, "{side:?} {counts:?}");
+        let large = counts[&("GET".to_owned(), "/large".to_owned(), 200)];
+        assert_eq!(large.0, sent / 2, "{side:?}");
+        assert!(large.2 > large.0 * 100_000, "{side:?} {large:?}");
+    }
 }
