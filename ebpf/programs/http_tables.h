@@ -4,6 +4,7 @@
 #include "packet.h"
 #include "task.h"
 #include "histogram.h"
+#include "sums.h"
 #include "http_parse.h"
 
 enum lost_reason { LOST_TABLE_FULL, LOST_PIPELINE, LOST_UNMATCHED, LOST_GAP, LOST_STORAGE, LOST_ROUTE_FULL, LOST_CONTENDED };
@@ -42,21 +43,7 @@ struct http_value {
 	u32 buckets[BUCKETS];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
-	__type(key, struct http_key);
-	__type(value, struct http_value);
-} TRANSACTIONS SEC(".maps");
-
-/* Always zero: what an entry begins with. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct http_value);
-} BLANK SEC(".maps");
+SUMS_TABLE(TRANSACTIONS, struct http_key, struct http_value, 16384, BPF_F_NO_PREALLOC)
 
 struct service {
 	u64 unified_cgroup;
@@ -148,17 +135,6 @@ struct {
 	__type(value, struct connection);
 } CONNECTIONS SEC(".maps");
 
-static __always_inline struct http_value *new_entry(struct http_key *key)
-{
-	u32 zero = 0;
-	struct http_value *blank = bpf_map_lookup_elem(&BLANK, &zero);
-
-	if (blank)
-		bpf_map_update_elem(&TRANSACTIONS, key, blank, BPF_NOEXIST);
-	/* Another CPU may have been faster. */
-	return bpf_map_lookup_elem(&TRANSACTIONS, key);
-}
-
 /* Whether ROUTES has the text. */
 static __always_inline bool tell_route(struct http_route *r)
 {
@@ -194,10 +170,10 @@ static __always_inline struct http_value *entry_of(struct connection *c, struct 
 		__sync_fetch_and_add(entries, 1);
 	else
 		key->route = 0;
-	value = new_entry(key);
+	value = TRANSACTIONS_entry(key);
 	if (!value) {
 		key->route = 0;
-		value = new_entry(key);
+		value = TRANSACTIONS_entry(key);
 	}
 	if (!value)
 		lost(LOST_TABLE_FULL);
