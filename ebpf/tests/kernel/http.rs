@@ -357,3 +357,70 @@ fn lost_packets_are_not_counted_twice() {
         assert!(large.2 > large.0 * 100_000, "{side:?} {large:?}");
     }
 }
+
+/// Answers on one connection by io_uring alone: no system call carries the bytes.
+fn serve_by_io_uring(listener: TcpListener) {
+    use io_uring::{IoUring, opcode, types};
+    let (stream, _) = listener.accept().unwrap();
+    let fd = types::Fd(stream.as_raw_fd());
+    let mut ring = IoUring::new(8).unwrap();
+    let mut run = |entry: io_uring::squeue::Entry| {
+        // SAFETY: the buffers outlive the operation, which is waited for right here.
+        unsafe { ring.submission().push(&entry).unwrap() };
+        ring.submit_and_wait(1).unwrap();
+        let result = ring.completion().next().unwrap().result();
+        usize::try_from(result).unwrap_or_else(|_| panic!("io_uring: errno {}", -result))
+    };
+    let mut head: Vec<u8> = Vec::new();
+    loop {
+        let mut buffer = [0_u8; 4096];
+        let entry = opcode::Recv::new(fd, buffer.as_mut_ptr(), buffer.len() as u32).build();
+        let got = run(entry);
+        if got == 0 {
+            return;
+        }
+        head.extend(&buffer[..got]);
+        while let Some(end) = head.windows(4).position(|w| w == b"\r\n\r\n") {
+            let found = head.starts_with(b"GET /api/");
+            head.drain(..end + 4);
+            let status = if found { "200 OK" } else { "404 Not Found" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\nhello");
+            let mut sent = 0;
+            while sent < answer.len() {
+                let rest = &answer.as_bytes()[sent..];
+                sent += run(opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32).build());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_uses_io_uring_is_counted_to_the_request() {
+    let test = "a_server_that_uses_io_uring_is_counted_to_the_request";
+    if !root(test) {
+        return;
+    }
+    if std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|d| d.trim() == "2")
+    {
+        eprintln!("SKIPPED {test}: kernel.io_uring_disabled is 2");
+        return;
+    }
+    let (mut programs, _alone) = http();
+    let http = programs.http.as_mut().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(|| serve_by_io_uring(listener));
+    let mut c = Client::connect(address);
+    for n in 0..300 {
+        assert_eq!(c.request("GET", &format!("/api/users/{n}"), "/api/users/{id}", b""), 200);
+        assert_eq!(c.request("GET", "/missing?x", "/missing", b""), 404);
+    }
+    let expected = c.counts.clone();
+    drop(c);
+    server.join().unwrap();
+    let all = drain(http, address.port(), 600);
+    for side in [Side::Server, Side::Client] {
+        assert_eq!(counts(&all, side), expected, "{side:?}");
+    }
+    assert!(all.iter().all(|t| t.tgid == std::process::id()), "{all:?}");
+}
