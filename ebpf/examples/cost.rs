@@ -9,6 +9,7 @@ use std::{
     hint::black_box,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -99,27 +100,59 @@ fn transaction(stream: &mut TcpStream, request: &[u8]) {
     stream.read_exact(&mut answer).unwrap();
 }
 
-/// Transactions on one connection that is kept alive; both ends are in this process, and both are watched.
-fn transactions() -> f64 {
-    const COUNT: usize = 20_000;
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = thread::spawn(|| serve(listener, 1));
-    let mut stream = connect(address);
-    server.join().unwrap();
-    timed(COUNT, || (0..COUNT).for_each(|_| transaction(&mut stream, REQUEST)))
+/// Requests and answers on one connection that is kept alive; both ends are in this process.
+fn exchanges(request: &[u8]) -> f64 {
+    exchanges_with(TcpListener::bind("127.0.0.1:0").unwrap(), request)
 }
 
-/// As [`transactions`], of something that is not HTTP.
-fn exchanges() -> f64 {
+fn exchanges_with(listener: TcpListener, request: &[u8]) -> f64 {
     const COUNT: usize = 20_000;
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = thread::spawn(|| serve(listener, 1));
     let mut stream = connect(address);
     server.join().unwrap();
-    let request = vec![0x16; REQUEST.len()];
-    timed(COUNT, || (0..COUNT).for_each(|_| transaction(&mut stream, &request)))
+    timed(COUNT, || (0..COUNT).for_each(|_| transaction(&mut stream, request)))
+}
+
+/// HTTP.
+fn transactions() -> f64 {
+    exchanges(REQUEST)
+}
+
+/// As many bytes of something else.
+fn other_exchanges() -> f64 {
+    exchanges(&vec![0x16; REQUEST.len()])
+}
+
+/// A unified cgroup that only the server's sockets are in: a socket stays in the cgroup that its process, or the process
+/// that listened, was in when it was made.
+struct ServerCgroup(PathBuf);
+
+impl ServerCgroup {
+    fn create() -> Self {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = mounts.lines().find(|l| l.split(' ').nth(2) == Some("cgroup2")).unwrap();
+        let root = PathBuf::from(line.split(' ').nth(1).unwrap());
+        let dir = root.join(format!("tapio-cost-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn transactions(&self) -> f64 {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|l| l.strip_prefix("0::/")).unwrap().to_owned();
+        let pid = std::process::id().to_string();
+        std::fs::write(self.0.join("cgroup.procs"), &pid).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        std::fs::write(self.0.parent().unwrap().join(own).join("cgroup.procs"), &pid).unwrap();
+        exchanges_with(listener, REQUEST)
+    }
+}
+
+impl Drop for ServerCgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }
 
 fn load(options: &LoadOptions) -> Programs {
@@ -259,14 +292,33 @@ fn main() {
     let memory = LoadOptions { memory: true, ..none.clone() };
     let http = LoadOptions { http: true, ..none.clone() };
     let all = LoadOptions::default();
+    let began = Instant::now();
+    let cpu_began = nanoseconds(ClockId::ProcessCPUTime);
+    drop(load(&all));
+    println!(
+        "loading everything and taking it away: {:.2} s, of which {:.2} s CPU",
+        began.elapsed().as_secs_f64(),
+        (nanoseconds(ClockId::ProcessCPUTime) - cpu_began) / 1e9
+    );
     println!("{trials} pairs of trials each");
-    compare("page fault, nothing loaded twice (noise)", &none, trials, page_faults);
+    compare("page fault, nothing loaded (noise)", &none, trials, page_faults);
     compare("page fault, memory", &memory, trials, page_faults);
     compare("allocation, memory", &memory, trials, allocations);
     compare("HTTP transaction, nothing loaded (noise)", &none, trials, transactions);
-    compare("HTTP transaction, http", &http, trials, transactions);
-    compare("HTTP transaction, everything", &all, trials, transactions);
-    compare("exchange that is not HTTP, http", &http, trials, exchanges);
+    compare("HTTP transaction, http, both ends watched", &http, trials, transactions);
+    let cgroup = ServerCgroup::create();
+    let server = LoadOptions { unified_cgroup: Some(cgroup.0.clone()), ..http.clone() };
+    compare("HTTP transaction, http, server watched", &server, trials, || cgroup.transactions());
+    drop(cgroup);
+    compare("HTTP transaction, everything, both ends", &all, trials, transactions);
+    compare("exchange that is not HTTP, http", &http, trials, other_exchanges);
+    let net = LoadOptions { net: true, ..none.clone() };
+    compare("exchange that is not HTTP, net", &net, trials, other_exchanges);
+    let dns = LoadOptions { dns: true, ..none.clone() };
+    compare("exchange that is not HTTP, dns", &dns, trials, other_exchanges);
+    let cpu = LoadOptions { cpu: true, ..none.clone() };
+    compare("exchange (a few context switches), cpu", &cpu, trials, other_exchanges);
+    compare("exchange that is not HTTP, everything", &all, trials, other_exchanges);
     user_space(5000.0, 10);
     user_space(f64::INFINITY, 10);
 }

@@ -6,6 +6,7 @@
  */
 #include "kernel.h"
 #include "histogram.h"
+#include "sums.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -65,26 +66,13 @@ struct block_sums {
 	char disk[DISK_NAME_LEN];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct block_key);
-	__type(value, struct block_sums);
-} REQUESTS SEC(".maps");
-
-/* Always zero: what an entry begins with. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct block_sums);
-} BLANK SEC(".maps");
+SUMS_TABLE(REQUESTS, struct block_key, struct block_sums, 8192, 0)
 
 SEC("tp_btf/block_rq_complete") int block_complete(u64 *ctx)
 {
 	struct request *rq = (void *)ctx[0];
-	u32 error = ctx[1], bytes = ctx[2], zero = 0;
-	struct block_sums *sums, *blank;
+	u32 error = ctx[1], bytes = ctx[2];
+	struct block_sums *sums;
 	struct gendisk *disk = BPF_CORE_READ(rq, q, disk);
 	struct bio *bio = rq->bio;
 	struct block_key key;
@@ -98,18 +86,13 @@ SEC("tp_btf/block_rq_complete") int block_complete(u64 *ctx)
 	key.operation = rq->cmd_flags & OPERATION_MASK;
 	if (bio)
 		key.cgroup = BPF_CORE_READ(bio, bi_blkg, blkcg, css.cgroup, kn, id);
-	sums = bpf_map_lookup_elem(&REQUESTS, &key);
+	sums = REQUESTS_entry(&key);
 	if (!sums) {
-		blank = bpf_map_lookup_elem(&BLANK, &zero);
-		if (blank)
-			bpf_map_update_elem(&REQUESTS, &key, blank, BPF_NOEXIST);
-		sums = bpf_map_lookup_elem(&REQUESTS, &key);
-		if (!sums) {
-			lost(LOST_TABLE_FULL);
-			return 0;
-		}
-		bpf_core_read_str(sums->disk, sizeof(sums->disk), &disk->disk_name);
+		lost(LOST_TABLE_FULL);
+		return 0;
 	}
+	if (!sums->disk[0])
+		bpf_core_read_str(sums->disk, sizeof(sums->disk), &disk->disk_name);
 	__sync_fetch_and_add(&sums->bytes, bytes);
 	if (bytes < rq->__data_len)
 		return 0; /* a part of it */

@@ -7,6 +7,7 @@
  */
 #include "task.h"
 #include "histogram.h"
+#include "sums.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -33,21 +34,8 @@ struct cpu_sums {
 	u32 buckets[BUCKETS];
 };
 
-/* Allocated in advance: the hook runs under the lock of a run queue. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct cpu_key);
-	__type(value, struct cpu_sums);
-} WAITS SEC(".maps");
-
-/* Always zero: what an entry begins with. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct cpu_sums);
-} BLANK SEC(".maps");
+/* The hook runs under the lock of a run queue. */
+SUMS_TABLE(WAITS, struct cpu_key, struct cpu_sums, 4096, 0)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -60,10 +48,9 @@ SEC("tp_btf/sched_switch") int cpu_switch(u64 *ctx)
 {
 	struct task_struct *task = (void *)ctx[1];
 	struct task_struct___sched *sched = (void *)task;
-	struct cpu_sums *sums, *blank;
+	struct cpu_sums *sums;
 	struct cpu_key key;
 	u64 now, *seen, waited;
-	u32 zero = 0;
 
 	if (!task->pid)
 		return 0; /* idle */
@@ -81,16 +68,10 @@ SEC("tp_btf/sched_switch") int cpu_switch(u64 *ctx)
 	*seen = now + 1;
 	key.unified_cgroup = task->cgroups->dfl_cgrp->kn->id;
 	key.memory_cgroup = memory_cgroup_id(task);
-	sums = bpf_map_lookup_elem(&WAITS, &key);
+	sums = WAITS_entry(&key);
 	if (!sums) {
-		blank = bpf_map_lookup_elem(&BLANK, &zero);
-		if (blank)
-			bpf_map_update_elem(&WAITS, &key, blank, BPF_NOEXIST);
-		sums = bpf_map_lookup_elem(&WAITS, &key);
-		if (!sums) {
-			lost(LOST_TABLE_FULL);
-			return 0;
-		}
+		lost(LOST_TABLE_FULL);
+		return 0;
 	}
 	__sync_fetch_and_add(&sums->runs, 1);
 	__sync_fetch_and_add(&sums->delay_ns, waited);

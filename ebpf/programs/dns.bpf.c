@@ -7,6 +7,7 @@
 #include "packet.h"
 #include "task.h"
 #include "histogram.h"
+#include "sums.h"
 
 #include <linux/udp.h>
 
@@ -49,21 +50,7 @@ struct dns_sums {
 	u32 buckets[BUCKETS];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 8192);
-	__type(key, struct dns_key);
-	__type(value, struct dns_sums);
-} ANSWERS SEC(".maps");
-
-/* Always zero: what an entry begins with. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct dns_sums);
-} BLANK SEC(".maps");
+SUMS_TABLE(ANSWERS, struct dns_key, struct dns_sums, 8192, BPF_F_NO_PREALLOC)
 
 /* Mirrored by `RawPendingKey` in src/dns.rs. */
 struct pending_key {
@@ -164,20 +151,6 @@ SEC("cgroup_skb/egress") int dns_egress(struct __sk_buff *skb)
 	return 1;
 }
 
-static __always_inline struct dns_sums *sums_of(struct dns_key *key)
-{
-	struct dns_sums *sums = bpf_map_lookup_elem(&ANSWERS, key), *blank;
-	u32 zero = 0;
-
-	if (sums)
-		return sums;
-	blank = bpf_map_lookup_elem(&BLANK, &zero);
-	if (!blank)
-		return 0;
-	bpf_map_update_elem(&ANSWERS, key, blank, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&ANSWERS, key);
-}
-
 SEC("cgroup_skb/ingress") int dns_ingress(struct __sk_buff *skb)
 {
 	struct dns_header h;
@@ -200,7 +173,7 @@ SEC("cgroup_skb/ingress") int dns_ingress(struct __sk_buff *skb)
 	now = bpf_ktime_get_boot_ns();
 	took_ns = now - p->began_ns;
 	p->key.rcode = h.rcode & DNS_RCODE;
-	sums = sums_of(&p->key);
+	sums = ANSWERS_entry(&p->key);
 	if (sums) {
 		__sync_fetch_and_add(&sums->count, 1);
 		__sync_fetch_and_add(&sums->latency_ns, took_ns);

@@ -8,6 +8,7 @@
 #include "packet.h"
 #include "task.h"
 #include "histogram.h"
+#include "sums.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -81,21 +82,7 @@ struct sums {
 	u32 rtt[BUCKETS];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
-	__type(key, struct flow);
-	__type(value, struct sums);
-} FLOWS SEC(".maps");
-
-/* Always zero: what an entry begins with. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct sums);
-} BLANK SEC(".maps");
+SUMS_TABLE(FLOWS, struct flow, struct sums, 16384, BPF_F_NO_PREALLOC)
 
 struct connection {
 	struct flow flow;
@@ -129,29 +116,15 @@ struct {
 	__uint(max_entries, 1 << 18);
 } FAILED SEC(".maps");
 
-static __always_inline struct sums *entry(struct flow *flow)
-{
-	struct sums *sums = bpf_map_lookup_elem(&FLOWS, flow), *blank;
-	u32 zero = 0;
-
-	if (sums)
-		return sums;
-	blank = bpf_map_lookup_elem(&BLANK, &zero);
-	if (!blank)
-		return 0;
-	bpf_map_update_elem(&FLOWS, flow, blank, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&FLOWS, flow);
-}
-
 /* Of a flow; when the table is full, of all that found no place. */
 static __always_inline struct sums *sums_of(struct connection *c)
 {
-	struct sums *sums = entry(&c->flow);
+	struct sums *sums = FLOWS_entry(&c->flow);
 
 	if (!sums) {
 		lost(LOST_FLOW);
 		ZERO(c->flow);
-		sums = entry(&c->flow);
+		sums = FLOWS_entry(&c->flow);
 	}
 	if (sums && c->tgid)
 		sums->tgid = c->tgid;

@@ -7,6 +7,7 @@ use std::{
     os::fd::AsRawFd,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tapio_ebpf::{Http, HttpTransactions, LATENCY_BUCKETS, LoadOptions, Method, Programs, Side};
@@ -16,8 +17,12 @@ use crate::{
     lab::{Cgroup, load, nothing, root, wait},
 };
 
-fn http() -> Programs {
-    load(&LoadOptions { http: true, ..nothing() })
+/// One of these tests at a time: the programs see the whole machine, and those who begin to look in the middle of another
+/// test's upload, which looks like requests, count it as lost.
+fn http() -> (Programs, MutexGuard<'static, ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    (load(&LoadOptions { http: true, ..nothing() }), alone)
 }
 
 /// A server in a unified and a memory cgroup of its own; it ends with this value.
@@ -144,7 +149,7 @@ fn check(http: &mut Http, server: &Server, clients: &[Client]) {
 
 /// Requests of all kinds on four connections at once.
 fn load_python(ip: &str) {
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let server = Server::python(ip);
     let address = server.address;
@@ -205,7 +210,7 @@ fn nginx_is_counted_to_the_request() {
     std::fs::write(dir.path().join("small"), "small\n").unwrap();
     // By sendfile, in packets of 64 KiB on the loopback, with what looks like answers at their beginnings.
     std::fs::write(dir.path().join("large"), b"HTTP/1.1 200 OK\r\n".repeat(200_000)).unwrap();
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let Some(server) = Server::nginx(dir.path()) else { return };
     let mut clients = Vec::new();
@@ -244,7 +249,7 @@ fn pipelined_requests_are_counted_one_by_one() {
     for n in ["a", "b", "c"] {
         std::fs::write(dir.path().join(n), n.repeat(1000)).unwrap();
     }
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let Some(server) = Server::nginx(dir.path()) else { return };
     let mut c = Client::connect(server.address);
@@ -275,7 +280,7 @@ fn what_is_not_answered_or_not_http_1_is_told_as_such() {
     if !root("what_is_not_answered_or_not_http_1_is_told_as_such") {
         return;
     }
-    let mut programs = http();
+    let (mut programs, _alone) = http();
     let http = programs.http.as_mut().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -318,4 +323,104 @@ fn what_is_not_answered_or_not_http_1_is_told_as_such() {
     }
     assert_eq!(all[0].latency.len(), LATENCY_BUCKETS);
     assert!(all.iter().all(|t| matches!(t.server.ip(), IpAddr::V4(_) | IpAddr::V6(_))));
+}
+
+/// Packets that are lost on the way and sent again change nothing, except what is counted as lost.
+#[test]
+fn lost_packets_are_not_counted_twice() {
+    if !root("lost_packets_are_not_counted_twice") {
+        return;
+    }
+    let (mut programs, _alone) = http();
+    let http = programs.http.as_mut().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/http_lossy.py");
+    let rule = "ip saddr 127.77.4.1 tcp flags & psh == psh numgen inc mod 9 == 0 drop";
+    let shell = format!(
+        "set -e; ip link set lo up\n\
+         echo 'table inet t {{ chain c {{ type filter hook input priority 0; {rule}; }}; }}' | nft -f -\n\
+         exec python3 {script} 127.77.4.1"
+    );
+    let output = Command::new("unshare").args(["-n", "sh", "-c", &shell]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<u64> = printed.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    let [port, sent, again] = numbers[..] else { panic!("{printed}") };
+    assert!(again >= 20, "the rule drops packets, {again} segments were sent again");
+    let all = drain(http, port as u16, sent);
+    for side in [Side::Server, Side::Client] {
+        let counts = counts(&all, side);
+        let total: u64 = counts.values().map(|c| c.0).sum();
+        assert_eq!(total, sent, "{side:?} {counts:?}");
+        assert_eq!(counts.len(), 2, "{side:?} {counts:?}");
+        let large = counts[&("GET".to_owned(), "/large".to_owned(), 200)];
+        assert_eq!(large.0, sent / 2, "{side:?}");
+        assert!(large.2 > large.0 * 100_000, "{side:?} {large:?}");
+    }
+}
+
+/// Answers on one connection by io_uring alone: no system call carries the bytes.
+fn serve_by_io_uring(listener: TcpListener) {
+    use io_uring::{IoUring, opcode, types};
+    let (stream, _) = listener.accept().unwrap();
+    let fd = types::Fd(stream.as_raw_fd());
+    let mut ring = IoUring::new(8).unwrap();
+    let mut run = |entry: io_uring::squeue::Entry| {
+        // SAFETY: the buffers outlive the operation, which is waited for right here.
+        unsafe { ring.submission().push(&entry).unwrap() };
+        ring.submit_and_wait(1).unwrap();
+        let result = ring.completion().next().unwrap().result();
+        usize::try_from(result).unwrap_or_else(|_| panic!("io_uring: errno {}", -result))
+    };
+    let mut head: Vec<u8> = Vec::new();
+    loop {
+        let mut buffer = [0_u8; 4096];
+        let entry = opcode::Recv::new(fd, buffer.as_mut_ptr(), buffer.len() as u32).build();
+        let got = run(entry);
+        if got == 0 {
+            return;
+        }
+        head.extend(&buffer[..got]);
+        while let Some(end) = head.windows(4).position(|w| w == b"\r\n\r\n") {
+            let found = head.starts_with(b"GET /api/");
+            head.drain(..end + 4);
+            let status = if found { "200 OK" } else { "404 Not Found" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\nhello");
+            let mut sent = 0;
+            while sent < answer.len() {
+                let rest = &answer.as_bytes()[sent..];
+                sent += run(opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32).build());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_uses_io_uring_is_counted_to_the_request() {
+    let test = "a_server_that_uses_io_uring_is_counted_to_the_request";
+    if !root(test) {
+        return;
+    }
+    if std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|d| d.trim() == "2")
+    {
+        eprintln!("SKIPPED {test}: kernel.io_uring_disabled is 2");
+        return;
+    }
+    let (mut programs, _alone) = http();
+    let http = programs.http.as_mut().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(|| serve_by_io_uring(listener));
+    let mut c = Client::connect(address);
+    for n in 0..300 {
+        assert_eq!(c.request("GET", &format!("/api/users/{n}"), "/api/users/{id}", b""), 200);
+        assert_eq!(c.request("GET", "/missing?x", "/missing", b""), 404);
+    }
+    let expected = c.counts.clone();
+    drop(c);
+    server.join().unwrap();
+    let all = drain(http, address.port(), 600);
+    for side in [Side::Server, Side::Client] {
+        assert_eq!(counts(&all, side), expected, "{side:?}");
+    }
+    assert!(all.iter().all(|t| t.tgid == std::process::id()), "{all:?}");
 }

@@ -218,6 +218,7 @@ fn every_segment_that_is_sent_again_is_counted() {
         \x20   got = 0\n\
         \x20   while got < 100: got += len(c.recv(100))\n\
         c.close(); t.join()\n\
+        while {x.split()[3] for x in open(\"/proc/net/tcp\").readlines()[1:]} - {\"0A\", \"06\"}: pass\n\
         head, values = [x.split() for x in open(\"/proc/net/snmp\") if x.startswith(\"Tcp:\")]\n\
         print(l.getsockname()[1], values[head.index(\"RetransSegs\")])";
     let printed =
@@ -225,14 +226,17 @@ fn every_segment_that_is_sent_again_is_counted() {
     let (port, again) = printed.trim().split_once(' ').unwrap();
     let again: u64 = again.parse().unwrap();
     assert!(again >= 10, "the rule drops every tenth segment with data, {again} were sent again");
-    // Both ends have that address.
+    // Both ends have that address. The script waited until both were done (0A: listens, 06: waits for late packets).
     let here = |f: &Flow| f.peer.to_string() == "127.77.2.1";
     let all = flows(net, here, |all| !all.is_empty());
     // What the kernel left out because the program was running on that CPU is counted.
     let seen: u64 = all.iter().map(|f| f.retransmits).sum();
     let losses = net.losses().unwrap();
     let left_out = losses.iter().find(|l| l.what.contains("tcp_retransmit")).unwrap().count;
-    assert!((seen..=seen + left_out).contains(&again), "{port}: {again}, {losses:?}, {all:#?}");
+    assert!(
+        (seen..=seen + left_out).contains(&again),
+        "{port}: the kernel {again}, seen {seen}, {losses:?}, {all:#?}"
+    );
     let client: u64 =
         all.iter().filter(|f| f.side == FlowSide::Client).map(|f| f.retransmits).sum();
     assert!(client > 0, "{all:#?}");
