@@ -6,6 +6,6 @@
 /// Constant, h, ln p, h·ln p, −ln(1 − q), −h·ln(1 − q).
 pub(super) const BETA: [f64; 6] = [1.5839, -0.7215, 2.2295, -0.6405, 1.5551, -0.0378];
 /// Factors on the half-widths of the 50, 80, 95 and 99 % intervals.
-pub(super) const STRETCH: [f64; 4] = [0.6270, 0.9362, 0.9305, 0.9305];
+pub(super) const STRETCH: [f64; 4] = [0.6270, 0.9362, 0.9305, 1.0000];
 /// Share of incidents among the runs of the fit.
 pub const PREVALENCE: f64 = 0.5238;
