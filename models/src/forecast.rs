@@ -75,7 +75,7 @@ pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, Cannot
     }
     report.starts(segment.start, segment.reason);
     let course = Course::new(rows, &segment, threshold, options)?;
-    report.evidence(Evidence::new(&course.u, &course.y, course.threshold, course.horizon));
+    report.evidence(Evidence { horizon_spans: course.horizon, ..Evidence::default() });
     Ok(course.forecast(report, &segment, options))
 }
 

@@ -67,6 +67,7 @@ pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
 pub use runtime_cap::{Runtime, RuntimeCap, runtime_cap};
+pub use score::{Report, ScoreOptions, score_runs, scoreboard};
 pub use state::SeriesState;
 pub use types::{
     CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,

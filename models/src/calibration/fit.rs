@@ -70,8 +70,9 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
     let [a, b, c] = fit_stretch(&needed, everything);
     Fitted {
         beta,
-        // Nothing like enough runs to see one in a hundred: the 99 % interval is stretched like the 95 % one.
-        stretch: [a, b, c, c],
+        // Nothing like enough runs to see one in a hundred: the 99 % interval is stretched like the 95 % one, and never
+        // narrowed.
+        stretch: [a, b, c, c.max(1.0)],
         prevalence: walks.iter().filter(|w| w.0.event_us.is_some()).count() as f64
             / walks.len().max(1) as f64,
         brier_before: rows.iter().map(|r| loss(r, r.evidence.as_modelled)).sum::<f64>() / total,

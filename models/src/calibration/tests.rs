@@ -5,7 +5,7 @@ use crate::generator::{Family, run_of};
 use crate::{Options, time_to_threshold};
 
 fn evidence(p: f64, horizon_spans: f64) -> Evidence {
-    Evidence { if_it_goes_on: p, as_modelled: p, flat: 0.01, horizon_spans, ..Evidence::default() }
+    Evidence { if_it_goes_on: p, as_modelled: p, flat: 0.01, horizon_spans }
 }
 
 #[test]

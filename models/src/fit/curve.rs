@@ -18,6 +18,8 @@ pub(crate) enum Shape {
     Exp(f64),
     /// (time since the start of the window)^power
     Power(f64),
+    /// (time since a share of the window)^power, nothing before
+    Late(f64, f64),
 }
 
 /// From almost straight to a plateau reached after a tenth of the window.
@@ -45,6 +47,24 @@ pub(crate) const GROWTHS: [Shape; 9] = [
     Shape::Exp(9.0),
 ];
 
+/// The same, and growth that begins within the window.
+pub(crate) const LATE_GROWTHS: [Shape; 14] = [
+    GROWTHS[0],
+    GROWTHS[1],
+    GROWTHS[2],
+    GROWTHS[3],
+    GROWTHS[4],
+    GROWTHS[5],
+    GROWTHS[6],
+    GROWTHS[7],
+    GROWTHS[8],
+    Shape::Late(0.2, 1.5),
+    Shape::Late(0.2, 2.0),
+    Shape::Late(0.4, 1.5),
+    Shape::Late(0.4, 2.0),
+    Shape::Late(0.6, 2.0),
+];
+
 /// Residual sums of squares below this (values have range one) are rounding, not evidence.
 const SSE_ROUNDING: f64 = 1e-10;
 
@@ -62,6 +82,7 @@ impl Basis {
         let origin = match shape {
             Shape::Exp(rate) if rate > 0.0 => last,
             Shape::Exp(_) | Shape::Power(_) => first,
+            Shape::Late(share, _) => first + share * (last - first),
         };
         Self { shape, origin, span: (last - first).max(f64::MIN_POSITIVE) }
     }
@@ -70,7 +91,7 @@ impl Basis {
         let x = (u - self.origin) / self.span;
         match self.shape {
             Shape::Exp(rate) => (rate * x).exp(),
-            Shape::Power(power) => x.max(0.0).powf(power),
+            Shape::Power(power) | Shape::Late(_, power) => x.max(0.0).powf(power),
         }
     }
 
@@ -86,7 +107,7 @@ impl Basis {
                 let c = rate / self.span;
                 Trend::Exp { a, b: b * (-c * self.origin).exp(), c }
             }
-            Shape::Power(power) => {
+            Shape::Power(power) | Shape::Late(_, power) => {
                 Trend::Power { a, b: b * self.span.powf(-power), start: self.origin, power }
             }
         }

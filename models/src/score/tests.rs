@@ -99,3 +99,20 @@ fn threads_do_not_matter() {
     let one = scoreboard(&o);
     assert_eq!(one, scoreboard(&ScoreOptions { threads: 3, ..o }));
 }
+
+#[test]
+fn runs_of_the_caller_are_scored_like_generated_ones() {
+    let o = ScoreOptions { runs: 21, baseline_runs: 21, ..options(Part::Test) };
+    let runs: Vec<Run> = generator::plan(o.part, o.runs)
+        .into_iter()
+        .map(|(family, number)| generator::run_of(family, number, o.seed))
+        .collect();
+    assert_eq!(score_runs(&runs, &o), scoreboard(&o));
+    let mut recorded = runs[0].clone();
+    recorded.family = None;
+    let r = score_runs(&[recorded], &o);
+    assert_eq!((r.runs, r.families[0].name), (1, "recorded"));
+    let nothing = score_runs(&[], &o);
+    assert_eq!((nothing.runs, nothing.steps), (0, 0));
+    assert!(render(&nothing).contains("0 runs"));
+}
