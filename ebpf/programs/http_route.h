@@ -11,7 +11,7 @@
 #endif
 
 #define HTTP_TEXT_LEN 128 /* of a route; a power of two */
-#define HTTP_TEXT_MAX 104 /* longer routes end in a star */
+#define HTTP_TEXT_MAX 76 /* no segment begins behind it, a star ends the route; the longest segment still fits */
 #define HTTP_SEGMENTS 8   /* deeper ones too */
 #define HTTP_SEGMENT_MAX 48 /* longer segments are ids */
 
@@ -142,14 +142,6 @@ HTTP_INLINE int http_route_byte(struct http_route *r, u8 c)
 			c = '?'; /* not text */
 		}
 	}
-	if (r->len < HTTP_TEXT_MAX + HTTP_SEGMENT_MAX / 4) {
-		http_route_put(r, c);
-		return 1;
-	}
-	/* Too long before the segment ends. */
-	r->len = r->segment_start;
-	r->hash = r->segment_hash;
-	http_route_put(r, '*');
-	r->segment_len = 0;
-	return 0;
+	http_route_put(r, c);
+	return 1;
 }

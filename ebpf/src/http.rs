@@ -161,7 +161,7 @@ pub struct HttpTransactions {
     /// Method.
     pub method: Method,
     /// Path with `{id}`, `{uuid}` and `{hash}` in the place of what names single things; at most eight segments and about
-    /// a hundred bytes, then `*`. `None`: not told apart (more than 1,024 combinations of this service, or the tables are
+    /// 80 bytes, then `*`. `None`: not told apart (more than 1,024 combinations of this service, or the tables are
     /// full) or none (HTTP/2). Never has a query.
     pub route: Option<String>,
     /// Status code; `None`: the connection ended without an answer, or HTTP/2.

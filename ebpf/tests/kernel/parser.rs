@@ -75,7 +75,7 @@ fn route(path: &str) -> String {
     let mut out = String::new();
     for (i, segment) in path.split('/').skip(1).enumerate() {
         out.push('/');
-        if i + 1 > 8 || out.len() > 104 {
+        if i + 1 > 8 || out.len() >= 76 {
             out.push('*');
             return out;
         }
@@ -233,16 +233,8 @@ fn requests_are_found_however_they_are_cut() {
         }
         let packets = if every { bytes.chunks(1).collect() } else { cut(&bytes, &cuts) };
         let told = harness.borrow_mut().run(0, &packets);
-        // A route of more than about a hundred bytes ends in a star at a place that is not defined to the byte.
         let told: Vec<_> = told.iter().map(|l| l.rsplit_once(' ').unwrap().0.to_owned()).collect();
-        prop_assert_eq!(told.len(), expected.len());
-        for (told, expected) in told.iter().zip(&expected) {
-            if expected.len() < 100 {
-                prop_assert_eq!(told, expected);
-            } else {
-                prop_assert!(told.len() <= 128, "{}", told);
-            }
-        }
+        prop_assert_eq!(told, expected);
     });
 }
 
