@@ -79,6 +79,20 @@ fn a_series_is_walked_through_and_scored_beside_the_rivals() {
 }
 
 #[test]
+fn what_is_not_known_is_no_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("short.csv");
+    fs::write(&csv, "time,value\n0,1\n10,2\n20,1\n30,2\n").unwrap();
+    // Watched for less than the horizon: nothing said about it can be judged.
+    let args = ["--series", csv.to_str().unwrap(), "--threshold", "9"];
+    let out = tapio(&[&args[..], &["-o", "json"]].concat());
+    let r: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert!(r["scores"]["tapio"]["brier"]["score"].is_null(), "{}", r["scores"]["tapio"]);
+    let out = tapio(&args);
+    assert!(!String::from_utf8(out.stdout).unwrap().contains("0.0000"));
+}
+
+#[test]
 fn mistakes_are_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let csv = dir.path().join("bad.csv");

@@ -19,6 +19,11 @@ pub(super) fn methods_json(report: &Report) -> Value {
     Value::Object(report.methods.iter().map(one).collect::<Map<_, _>>())
 }
 
+/// Its Brier score; `None` if the outcome of no statement is known.
+fn brier(m: &MethodScore) -> Option<f64> {
+    m.horizons.iter().any(|h| h.runs > 0).then_some(m.brier.score)
+}
+
 fn method_json(m: &MethodScore) -> Value {
     let horizons =
         m.horizons.iter().filter(|h| h.runs > 0).map(
@@ -28,7 +33,7 @@ fn method_json(m: &MethodScore) -> Value {
         "cannot_say_share": m.cannot_say,
         "eta": m.eta.iter().map(eta_json).collect::<Vec<_>>(),
         "brier": {
-            "score": m.brier.score,
+            "score": brier(m),
             "reliability": m.brier.reliability,
             "resolution": m.brier.resolution,
             "uncertainty": m.brier.uncertainty,
@@ -136,13 +141,13 @@ pub(super) fn methods_table(r: &Report) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(
             out,
-            "{:30} {:>7} {:>7} {:>7} {:>7} {:>7.4} {:>8} {:>7} {:>7}",
+            "{:30} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>7} {:>7}",
             name(m.name),
             error(0),
             error(1),
             error(2),
             or_dash(held),
-            m.brier.score,
+            brier(m).map_or_else(|| "-".to_owned(), |b| format!("{b:.4}")),
             or_dash(recall),
             m.alarms.false_episodes,
             percent(m.cannot_say)
