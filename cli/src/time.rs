@@ -29,6 +29,13 @@ pub fn clock_time(us: i64) -> String {
     rfc3339(us).get(11..19).unwrap_or_default().to_owned()
 }
 
+/// The times of a walk: every step after `first`, and `last`; all in µs.
+pub fn steps(first: i64, last: i64, step_us: i64) -> Vec<i64> {
+    let step_us = step_us.max(1);
+    let inside = (last.saturating_sub(first).saturating_sub(1)).max(0) / step_us;
+    (1..=inside).map(|i| first + i * step_us).chain([last]).collect()
+}
+
 /// Reads a time: RFC 3339, seconds since the epoch, or `-15m` before `now_us`.
 ///
 /// # Errors
@@ -57,6 +64,14 @@ pub fn parse_time(text: &str, now_us: i64) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_ends_with_the_last_time() {
+        assert_eq!(steps(10, 40, 10), [20, 30, 40]);
+        assert_eq!(steps(10, 41, 10), [20, 30, 40, 41]);
+        assert_eq!(steps(10, 15, 10), [15]);
+        assert_eq!(steps(10, 10, 0), [10]);
+    }
 
     #[test]
     fn times_are_written_and_read() {

@@ -279,16 +279,7 @@ fn resident() -> u64 {
 
 fn main() {
     let trials = std::env::args().nth(1).map_or(21, |t| t.parse().unwrap());
-    let none = LoadOptions {
-        memory: false,
-        oom: false,
-        http: false,
-        net: false,
-        dns: false,
-        cpu: false,
-        block: false,
-        ..LoadOptions::default()
-    };
+    let none = LoadOptions::none();
     let memory = LoadOptions { memory: true, ..none.clone() };
     let http = LoadOptions { http: true, ..none.clone() };
     let all = LoadOptions::default();

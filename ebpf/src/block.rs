@@ -3,9 +3,9 @@
 use aya::Pod;
 
 use crate::{
-    counters::{Counters, Delta},
+    counters::{Delta, Table},
     histogram::{LATENCY_BUCKETS, LatencyBuckets, difference},
-    object::{Hook, Loading, Loss, NotLoaded, Object, Program, ReadError, Source},
+    object::{Hook, Loading, Loss, NotLoaded, Program, ReadError, Source},
     raw::text,
 };
 
@@ -94,8 +94,7 @@ pub struct BlockRequests {
 /// Block requests.
 #[derive(Debug)]
 pub struct Block {
-    object: Object,
-    requests: Counters<RawKey, RawSums>,
+    requests: Table<RawKey, RawSums>,
 }
 
 impl Block {
@@ -103,12 +102,9 @@ impl Block {
         loading: &Loading<'_>,
         missing: &mut Vec<NotLoaded>,
     ) -> Result<Option<Self>, String> {
-        let entries = [("REQUESTS", MAX_ENTRIES)];
-        let Some(mut object) = Object::load(&SOURCE, loading, &entries, missing) else {
-            return Ok(None);
-        };
-        let requests = Counters::new(object.map("REQUESTS")?, MAX_ENTRIES, "block requests");
-        Ok(Some(Self { object, requests }))
+        let requests =
+            Table::load(&SOURCE, ("REQUESTS", MAX_ENTRIES), "block requests", loading, missing)?;
+        Ok(requests.map(|requests| Self { requests }))
     }
 
     /// Appends what was completed since the last call, in no particular order.
@@ -134,9 +130,7 @@ impl Block {
                 latency_ns: sums.latency_ns,
                 latency: sums.buckets.map(u64::from),
             });
-        })?;
-        self.requests.make_room();
-        Ok(())
+        })
     }
 
     /// What was lost since loading.
@@ -144,7 +138,7 @@ impl Block {
     /// # Errors
     /// [`ReadError`] if the kernel refuses.
     pub fn losses(&self) -> Result<Vec<Loss>, ReadError> {
-        self.object.losses()
+        self.requests.losses()
     }
 }
 

@@ -9,10 +9,45 @@ use aya::{
     maps::{HashMap, MapData, MapError},
 };
 
-use crate::object::ReadError;
+use crate::object::{Loading, Loss, NotLoaded, Object, ReadError, Source};
 
 /// An entry that did not change for so many drains may be removed if places get rare.
 const IDLE_DRAINS: u32 = 600;
+
+/// An object whose one table is all that is read of it.
+#[derive(Debug)]
+pub(crate) struct Table<K: Pod, V: Pod> {
+    object: Object,
+    counters: Counters<K, V>,
+}
+
+impl<K: Pod + Eq + Hash, V: Delta> Table<K, V> {
+    /// `what` names the entries in errors. `None` if no program of the object could be loaded; `missing` says why.
+    pub(crate) fn load(
+        source: &'static Source,
+        (map, places): (&'static str, u32),
+        what: &'static str,
+        loading: &Loading<'_>,
+        missing: &mut Vec<NotLoaded>,
+    ) -> Result<Option<Self>, String> {
+        let Some(mut object) = Object::load(source, loading, &[(map, places)], missing) else {
+            return Ok(None);
+        };
+        let counters = Counters::new(object.map(map)?, places, what);
+        Ok(Some(Self { object, counters }))
+    }
+
+    /// Tells every entry that changed.
+    pub(crate) fn drain(&mut self, told: impl FnMut(&K, V)) -> Result<(), ReadError> {
+        self.counters.drain(told)?;
+        self.counters.make_room();
+        Ok(())
+    }
+
+    pub(crate) fn losses(&self) -> Result<Vec<Loss>, ReadError> {
+        self.object.losses()
+    }
+}
 
 /// Counters of one entry.
 pub(crate) trait Delta: Pod + PartialEq {

@@ -3,9 +3,9 @@
 use aya::Pod;
 
 use crate::{
-    counters::{Counters, Delta},
+    counters::{Delta, Table},
     histogram::{LATENCY_BUCKETS, LatencyBuckets, difference},
-    object::{Hook, Loading, Loss, NotLoaded, Object, Program, ReadError, Source},
+    object::{Hook, Loading, Loss, NotLoaded, Program, ReadError, Source},
     record::CgroupIds,
 };
 
@@ -62,8 +62,7 @@ pub struct CpuWaits {
 /// Waiting for a CPU.
 #[derive(Debug)]
 pub struct Cpu {
-    object: Object,
-    waits: Counters<RawKey, RawSums>,
+    waits: Table<RawKey, RawSums>,
 }
 
 impl Cpu {
@@ -71,12 +70,9 @@ impl Cpu {
         loading: &Loading<'_>,
         missing: &mut Vec<NotLoaded>,
     ) -> Result<Option<Self>, String> {
-        let entries = [("WAITS", MAX_CGROUPS)];
-        let Some(mut object) = Object::load(&SOURCE, loading, &entries, missing) else {
-            return Ok(None);
-        };
-        let waits = Counters::new(object.map("WAITS")?, MAX_CGROUPS, "waits for a CPU");
-        Ok(Some(Self { object, waits }))
+        let waits =
+            Table::load(&SOURCE, ("WAITS", MAX_CGROUPS), "waits for a CPU", loading, missing)?;
+        Ok(waits.map(|waits| Self { waits }))
     }
 
     /// Appends what was counted since the last call, in no particular order.
@@ -91,9 +87,7 @@ impl Cpu {
                 delay_ns: sums.delay_ns,
                 delays: sums.buckets.map(u64::from),
             });
-        })?;
-        self.waits.make_room();
-        Ok(())
+        })
     }
 
     /// What was lost since loading.
@@ -101,7 +95,7 @@ impl Cpu {
     /// # Errors
     /// [`ReadError`] if the kernel refuses.
     pub fn losses(&self) -> Result<Vec<Loss>, ReadError> {
-        self.object.losses()
+        self.waits.losses()
     }
 }
 

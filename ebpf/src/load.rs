@@ -57,6 +57,22 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// Nothing is loaded: to be filled in by a caller that wants little.
+    pub fn none() -> Self {
+        Self {
+            memory: false,
+            oom: false,
+            http: false,
+            net: false,
+            dns: false,
+            cpu: false,
+            block: false,
+            ..Self::default()
+        }
+    }
+}
+
 /// The programs that are in the kernel. Dropping it takes them out, and so does the end of the process in whatever way.
 #[derive(Debug, Default)]
 pub struct Programs {

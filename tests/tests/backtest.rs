@@ -87,7 +87,9 @@ fn what_is_not_known_is_no_zero() {
     let args = ["--series", csv.to_str().unwrap(), "--threshold", "9"];
     let out = tapio(&[&args[..], &["-o", "json"]].concat());
     let r: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert!(r["scores"]["tapio"]["brier"]["score"].is_null(), "{}", r["scores"]["tapio"]);
+    let tapio_scores = &r["scores"]["tapio"];
+    assert!(tapio_scores["brier"].is_null(), "{tapio_scores}");
+    assert!(tapio_scores["alarms"]["recall"].is_null(), "{tapio_scores}");
     let out = tapio(&args);
     assert!(!String::from_utf8(out.stdout).unwrap().contains("0.0000"));
 }

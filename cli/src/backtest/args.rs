@@ -3,7 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use tapio_models::{Direction, generator::Part, score::SEED};
+use tapio_models::{
+    Direction,
+    generator::Part,
+    score::{RUNS, SEED},
+};
 
 use crate::units::parse_duration;
 
@@ -35,7 +39,7 @@ pub struct BacktestArgs {
     #[arg(long, value_enum, default_value = "test", value_name = "PART", requires = "generated")]
     pub part: Families,
     /// With --generated: runs in all
-    #[arg(long, default_value_t = 2000, value_name = "N", requires = "generated")]
+    #[arg(long, default_value_t = RUNS, value_name = "N", requires = "generated")]
     pub runs: usize,
     /// With --generated: seed of the runs
     #[arg(long, default_value_t = SEED, value_name = "N", requires = "generated")]

@@ -68,9 +68,9 @@ const FAINT: &str = "stroke=\"#bbb\" stroke-dasharray=\"4\"";
 
 fn reliability(report: &Report) -> String {
     let mut out = String::new();
-    for m in report.methods.iter().filter(|m| !m.brier.points.is_empty()) {
+    for (name, brier) in report.methods.iter().filter_map(|m| Some((m.name, m.brier.as_ref()?))) {
         let mut inside = line(place(0.0, 0.0), place(1.0, 1.0), FAINT);
-        for p in &m.brier.points {
+        for p in &brier.points {
             let (x, y) = place(p.stated, p.observed);
             // Writing to a string does not fail.
             let _ = write!(
@@ -83,7 +83,7 @@ fn reliability(report: &Report) -> String {
                 100.0 * p.share
             );
         }
-        out += &frame(&format!("{}: Brier {:.4}", m.name, m.brier.score), &inside);
+        out += &frame(&format!("{name}: Brier {:.4}", brier.score), &inside);
     }
     out
 }

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
-use tapio_models::score::{AlarmScore, EtaScore, MethodScore, Report, Skill};
+use tapio_models::score::{
+    AlarmScore, EtaScore, FamilyScore, HorizonScore, LevelScore, MethodScore, ReliabilityPoint,
+    Report, Skill,
+};
 
 /// The rival that operators know stands under its own name; its other forms say what they are.
 fn name(method: &str) -> &str {
@@ -19,35 +22,29 @@ pub(super) fn methods_json(report: &Report) -> Value {
     Value::Object(report.methods.iter().map(one).collect::<Map<_, _>>())
 }
 
-/// Its Brier score; `None` if the outcome of no statement is known.
-fn brier(m: &MethodScore) -> Option<f64> {
-    m.horizons.iter().any(|h| h.runs > 0).then_some(m.brier.score)
-}
-
 fn method_json(m: &MethodScore) -> Value {
-    let horizons =
-        m.horizons.iter().filter(|h| h.runs > 0).map(
-            |h| json!({"horizon_seconds": h.horizon_s, "runs": h.runs, "brier": h.brier.score}),
-        );
+    let horizon = |h: &HorizonScore| json!({"horizon_seconds": h.horizon_s, "runs": h.runs, "score": h.brier.score});
+    let point = |p: &ReliabilityPoint| json!({"stated": p.stated, "observed": p.observed, "share": p.share});
+    let brier = m.brier.as_ref().map(|b| {
+        json!({
+            "score": b.score,
+            "reliability": b.reliability,
+            "resolution": b.resolution,
+            "uncertainty": b.uncertainty,
+            "horizons": m.horizons.iter().map(horizon).collect::<Vec<_>>(),
+            "diagram": b.points.iter().map(point).collect::<Vec<_>>(),
+        })
+    });
     json!({
         "cannot_say_share": m.cannot_say,
         "eta": m.eta.iter().map(eta_json).collect::<Vec<_>>(),
-        "brier": {
-            "score": brier(m),
-            "reliability": m.brier.reliability,
-            "resolution": m.brier.resolution,
-            "uncertainty": m.brier.uncertainty,
-            "horizons": horizons.collect::<Vec<_>>(),
-            "diagram": m.brier.points.iter()
-                .map(|p| json!({"stated": p.stated, "observed": p.observed, "share": p.share}))
-                .collect::<Vec<_>>(),
-        },
+        "brier": brier,
         "alarms": alarms_json(&m.alarms),
     })
 }
 
 fn eta_json(e: &EtaScore) -> Value {
-    let level = |l: &tapio_models::score::LevelScore| json!({"level": l.level, "coverage": l.coverage, "interval_score": l.interval_score});
+    let level = |l: &LevelScore| json!({"level": l.level, "coverage": l.coverage, "interval_score": l.interval_score});
     json!({
         "life_left": e.left,
         "runs": e.runs,
@@ -88,7 +85,7 @@ pub(super) fn generated_json(r: &Report) -> Value {
     if let Value::Object(map) = &mut value {
         map.insert("input".into(), json!(format!("generated:{}", r.part.as_str())));
         map.insert("seed".into(), json!(r.seed));
-        let family = |f: &tapio_models::score::FamilyScore| {
+        let family = |f: &FamilyScore| {
             json!({
                 "name": f.name, "runs": f.runs, "events": f.events,
                 "median_abs_error": {"0.5": f.error[0], "0.1": f.error[1]},
@@ -112,8 +109,8 @@ pub(super) fn summary_json(r: &Report) -> Value {
         "events": r.events,
         "steps": r.steps,
         "scores": methods_json(r),
-        "best_rival": name(r.best_rival),
-        "brier_skill": skill_json(&r.skill),
+        "best_rival": r.skill.map(|(rival, _)| name(rival)),
+        "brier_skill": r.skill.map(|(_, s)| skill_json(&s)),
         "brier_skill_by_horizon": by_horizon.collect::<Vec<_>>(),
     })
 }
@@ -124,6 +121,15 @@ fn percent(x: f64) -> String {
 
 fn or_dash(x: Option<f64>) -> String {
     x.map_or_else(|| "-".to_owned(), percent)
+}
+
+fn score(x: Option<f64>) -> String {
+    x.map_or_else(|| "-".to_owned(), |x| format!("{x:.4}"))
+}
+
+/// Small shares are told apart from none.
+fn precision(x: Option<f64>) -> String {
+    x.map_or_else(|| "-".to_owned(), |x| format!("{:.1} %", 100.0 * x))
 }
 
 /// One line per method.
@@ -137,7 +143,6 @@ pub(super) fn methods_table(r: &Report) -> String {
         let held: Vec<f64> =
             m.eta.iter().filter_map(|e| e.levels.get(1)).map(|l| l.coverage).collect();
         let held = (!held.is_empty()).then(|| held.iter().sum::<f64>() / held.len() as f64);
-        let recall = (m.alarms.foreseeable > 0).then_some(m.alarms.recall_quarter);
         // Writing to a string does not fail.
         let _ = writeln!(
             out,
@@ -147,10 +152,10 @@ pub(super) fn methods_table(r: &Report) -> String {
             error(1),
             error(2),
             or_dash(held),
-            brier(m).map_or_else(|| "-".to_owned(), |b| format!("{b:.4}")),
-            or_dash(recall),
+            score(m.brier.as_ref().map(|b| b.score)),
+            or_dash(m.alarms.recall_quarter),
             m.alarms.false_episodes,
-            percent(m.cannot_say)
+            or_dash(m.cannot_say)
         );
     }
     out += "\nETA: median error of the ETA when that share of the life was left. 80 %: how often the 80 % interval held the\n\
@@ -172,8 +177,9 @@ pub(super) fn generated_table(r: &Report) -> String {
         methods_table(r)
     );
     let skill = |s: &Skill| format!("{:+.2} (95 %: {:+.2} to {:+.2})", s.skill, s.low, s.high);
-    let _ =
-        writeln!(out, "\nBrier skill of tapio against {}: {}", name(r.best_rival), skill(&r.skill));
+    if let Some((rival, s)) = &r.skill {
+        let _ = writeln!(out, "\nBrier skill of tapio against {}: {}", name(rival), skill(s));
+    }
     for (horizon_s, rival, s) in &r.skill_by_horizon {
         let horizon = crate::units::duration_words(*horizon_s);
         let _ = writeln!(out, "  within {horizon}, against {}: {}", name(rival), skill(s));
@@ -185,17 +191,17 @@ pub(super) fn generated_table(r: &Report) -> String {
             "Alarms of tapio: {} of {} events that could be foreseen, {} of {} that could not (bursts, steps)\n\
              False alarms: {} episodes (upper 95 % bound {:.0}), in {} of {} quiet runs (upper 95 % bound {})\n\
              Precision if 1 % of all lives end so: {}; if 0.1 % do: {}",
-            percent(a.recall),
+            or_dash(a.recall),
             a.foreseeable,
-            percent(a.unforeseeable_recall),
+            or_dash(a.unforeseeable_recall),
             a.unforeseeable,
             a.false_episodes,
             a.false_upper95,
-            percent(a.quiet_rate),
+            or_dash(a.quiet_rate),
             a.quiet,
-            percent(a.quiet_upper95),
-            percent(a.precision_1_percent),
-            percent(a.precision_01_percent)
+            or_dash(a.quiet_upper95),
+            precision(a.precision_1_percent),
+            precision(a.precision_01_percent)
         );
         for e in &t.eta {
             let levels: Vec<String> = e
@@ -219,7 +225,7 @@ pub(super) fn generated_table(r: &Report) -> String {
     for f in &r.families {
         let _ = writeln!(
             out,
-            "{:22} {:>5} {:>6} {:>7} {:>7} {:>7} {:>8} {:>7} {:>8.4} {:>8.4}",
+            "{:22} {:>5} {:>6} {:>7} {:>7} {:>7} {:>8} {:>7} {:>8} {:>8}",
             f.name,
             f.runs,
             f.events,
@@ -228,8 +234,8 @@ pub(super) fn generated_table(r: &Report) -> String {
             or_dash(f.coverage80),
             or_dash(f.recall_quarter),
             percent(f.false_rate),
-            f.brier[0],
-            f.brier[1]
+            score(f.brier[0]),
+            score(f.brier[1])
         );
     }
     out

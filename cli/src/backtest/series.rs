@@ -5,11 +5,17 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tapio_models::{
-    Forecast, Options, Series, generator::Run, score::score_runs, seed_of, time_to_threshold,
+    Forecast, Options, Series,
+    generator::Run,
+    score::{parallel, score_runs},
+    seed_of, time_to_threshold,
 };
 
 use super::{BacktestArgs, Scored, blocking, csv, runs::Rows, score_options, scores};
-use crate::{error::CliError, time::rfc3339};
+use crate::{
+    error::CliError,
+    time::{rfc3339, steps},
+};
 
 /// Steps are never closer than this, unless asked.
 const SHORTEST_STEP_US: i64 = 10_000_000;
@@ -91,44 +97,18 @@ pub(super) async fn backtest(
 
 /// One step after the first value, then every step, and the last value.
 fn times(a: &Asked) -> Vec<i64> {
-    let (Some(&first), Some(&last)) = (a.rows.ts_us.first(), a.rows.ts_us.last()) else {
-        return Vec::new();
-    };
-    let mut times = Vec::new();
-    let mut at = first.saturating_add(a.step_us);
-    while at < last {
-        times.push(at);
-        at = at.saturating_add(a.step_us);
+    match a.rows.ts_us[..] {
+        [first, .., last] => steps(first, last, a.step_us),
+        _ => Vec::new(),
     }
-    times.push(last);
-    times
 }
 
 /// What was said at each time, from rows up to it (T7).
 fn evaluate(a: &Asked, times: &[i64], bar: &ProgressBar) -> Vec<Value> {
-    let threads = score_options().threads;
-    let part = times.len().div_ceil(threads).max(1);
-    // Later times see more rows: deal them out in turns.
-    let turns: Vec<Vec<(usize, i64)>> = (0..threads)
-        .map(|t| times.iter().copied().enumerate().skip(t).step_by(threads).take(part).collect())
-        .collect();
-    let mut steps: Vec<(usize, Value)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = turns
-            .iter()
-            .map(|turn| {
-                scope.spawn(move || {
-                    let step = |&(i, at): &(usize, i64)| {
-                        bar.inc(1);
-                        (i, step_json(at, forecast(a, at).as_ref()))
-                    };
-                    turn.iter().map(step).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        workers.into_iter().flat_map(|w| w.join().unwrap_or_default()).collect()
-    });
-    steps.sort_by_key(|s| s.0);
-    steps.into_iter().map(|s| s.1).collect()
+    parallel(times.len(), score_options().threads, |i| {
+        bar.inc(1);
+        step_json(times[i], forecast(a, times[i]).as_ref())
+    })
 }
 
 fn forecast(a: &Asked, at: i64) -> Option<Forecast> {

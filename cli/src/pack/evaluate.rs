@@ -14,6 +14,7 @@ use crate::{
     error::CliError,
     model::{Prediction, SubjectReport, check_reports},
     render::json,
+    time::steps,
 };
 
 /// What is asked at every step. The relation orders its rows.
@@ -46,14 +47,7 @@ impl Walk {
     /// The times of the evaluations: every step after the first tick, and the last tick.
     pub(crate) fn times(&self) -> Vec<i64> {
         let (first, last) = self.source.ticks();
-        let mut times = Vec::new();
-        let mut at = first.saturating_add(self.step_us);
-        while at < last {
-            times.push(at);
-            at = at.saturating_add(self.step_us);
-        }
-        times.push(last);
-        times
+        steps(first, last, self.step_us)
     }
 
     /// What `tapio check` says as of `at`, one report per subject with a prediction or an insight.

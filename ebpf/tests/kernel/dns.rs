@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::Command};
 
 use tapio_ebpf::LoadOptions;
 
-use crate::lab::{Cgroup, load, nothing, root, wait};
+use crate::lab::{Cgroup, load, root, wait};
 
 const ADDRESS: &str = "127.77.3.1";
 
@@ -13,7 +13,7 @@ fn answers_failures_and_silence_are_told() {
     if !root("answers_failures_and_silence_are_told") {
         return;
     }
-    let mut programs = load(&LoadOptions { dns: true, ..nothing() });
+    let mut programs = load(&LoadOptions { dns: true, ..LoadOptions::none() });
     let dns = programs.dns.as_mut().unwrap();
     let (memory, unified) = (Cgroup::memory("dns"), Cgroup::unified("dns"));
     let python = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/dns.py");

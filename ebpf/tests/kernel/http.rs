@@ -14,7 +14,7 @@ use tapio_ebpf::{Http, HttpTransactions, LATENCY_BUCKETS, LoadOptions, Method, P
 
 use crate::{
     client::{Client, Counts},
-    lab::{Cgroup, load, nothing, root, wait},
+    lab::{Cgroup, load, root, wait},
 };
 
 /// One of these tests at a time: the programs see the whole machine, and those who begin to look in the middle of another
@@ -22,7 +22,7 @@ use crate::{
 fn http() -> (Programs, MutexGuard<'static, ()>) {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    (load(&LoadOptions { http: true, ..nothing() }), alone)
+    (load(&LoadOptions { http: true, ..LoadOptions::none() }), alone)
 }
 
 /// A server in a unified and a memory cgroup of its own; it ends with this value.

@@ -27,20 +27,6 @@ pub fn load(options: &LoadOptions) -> Programs {
     programs
 }
 
-/// Nothing.
-pub fn nothing() -> LoadOptions {
-    LoadOptions {
-        memory: false,
-        oom: false,
-        http: false,
-        net: false,
-        dns: false,
-        cpu: false,
-        block: false,
-        ..LoadOptions::default()
-    }
-}
-
 /// Asks until there is an answer; the deadline is generous because the machine may be busy.
 pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -8,7 +8,7 @@ use std::{
 
 use tapio_ebpf::{Block, BlockOperation, BlockRequests, CpuWaits, LoadOptions};
 
-use crate::lab::{Cgroup, load, nothing, root, wait};
+use crate::lab::{Cgroup, load, root, wait};
 
 /// One process wants a CPU and four others want the same one.
 #[test]
@@ -16,7 +16,7 @@ fn waiting_for_a_cpu_is_that_of_schedstat() {
     if !root("waiting_for_a_cpu_is_that_of_schedstat") {
         return;
     }
-    let mut programs = load(&LoadOptions { cpu: true, ..nothing() });
+    let mut programs = load(&LoadOptions { cpu: true, ..LoadOptions::none() });
     let cpu = programs.cpu.as_mut().unwrap();
     let (memory, other) = (Cgroup::memory("waits"), Cgroup::memory("rivals"));
     // Nothing that starts other processes: they would wait too.
@@ -65,7 +65,7 @@ fn direct_writes_are_told_to_the_byte() {
     let mut file = tempfile::Builder::new().prefix("tapio-block").tempfile_in("/var/tmp").unwrap();
     file.write_all(&[0; 4096]).unwrap();
     file.as_file().sync_all().unwrap();
-    let mut programs = load(&LoadOptions { block: true, ..nothing() });
+    let mut programs = load(&LoadOptions { block: true, ..LoadOptions::none() });
     let block = programs.block.as_mut().unwrap();
     let path = file.path().display();
     let script = format!(

@@ -10,11 +10,11 @@ use tapio_ebpf::{LifeEvent, LifeKind, LoadOptions, Memory, ProcessMemory, Progra
 
 use crate::{
     child::{Role, STEP},
-    lab::{Cgroup, load, nothing, root, wait},
+    lab::{Cgroup, load, root, wait},
 };
 
 fn memory() -> Programs {
-    load(&LoadOptions { memory: true, ..nothing() })
+    load(&LoadOptions { memory: true, ..LoadOptions::none() })
 }
 
 fn of(memory: &mut Memory, tgid: u32) -> Option<ProcessMemory> {
@@ -264,7 +264,7 @@ fn a_full_table_is_counted() {
     if !root("a_full_table_is_counted") {
         return;
     }
-    let mut programs = load(&LoadOptions { memory: true, max_processes: 4, ..nothing() });
+    let mut programs = load(&LoadOptions { memory: true, max_processes: 4, ..LoadOptions::none() });
     let memory = programs.memory.as_mut().unwrap();
     let children: Vec<_> = (0..6).map(|_| Role::start("leak", None)).collect();
     let mut all = Vec::new();

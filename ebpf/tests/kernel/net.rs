@@ -8,10 +8,10 @@ use std::{
 
 use tapio_ebpf::{ConnectFailure, FailedConnect, Flow, FlowSide, LoadOptions, Net, Programs};
 
-use crate::lab::{Cgroup, load, nothing, root, wait};
+use crate::lab::{Cgroup, load, root, wait};
 
 fn net() -> Programs {
-    load(&LoadOptions { net: true, ..nothing() })
+    load(&LoadOptions { net: true, ..LoadOptions::none() })
 }
 
 /// Sums of what `wanted` picks, when `enough` of it is there.

@@ -6,13 +6,13 @@ use tapio_ebpf::{LifeKind, LoadOptions, OomVictim, Programs};
 
 use crate::{
     child::Role,
-    lab::{Cgroup, load, nothing, root, wait},
+    lab::{Cgroup, load, root, wait},
 };
 
 const LIMIT: u64 = 64 << 20;
 
 fn programs() -> Programs {
-    load(&LoadOptions { oom: true, memory: true, ..nothing() })
+    load(&LoadOptions { oom: true, memory: true, ..LoadOptions::none() })
 }
 
 /// The first victim in a cgroup of that name.

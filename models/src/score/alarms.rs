@@ -64,15 +64,15 @@ pub(crate) fn watch(run: &Run, alarm: impl Iterator<Item = (i64, Option<f64>)>) 
     out
 }
 
-/// Alarms of one method over all runs.
+/// Alarms of one method over all runs. A share of nothing is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlarmScore {
     /// Foreseeable events.
     pub foreseeable: usize,
     /// Share of them with the alarm on at a quarter of the life left.
-    pub recall_quarter: f64,
+    pub recall_quarter: Option<f64>,
     /// Share of them with the alarm on when the event came.
-    pub recall: f64,
+    pub recall: Option<f64>,
     /// Median share of the life left at the start of that episode.
     pub median_lead_share: Option<f64>,
     /// Median lead, s.
@@ -80,7 +80,7 @@ pub struct AlarmScore {
     /// Events that nothing announced (bursts, steps).
     pub unforeseeable: usize,
     /// Share of them with the alarm on when the event came.
-    pub unforeseeable_recall: f64,
+    pub unforeseeable_recall: Option<f64>,
     /// Episodes with no event before their horizon, of all runs, once per workload.
     pub false_episodes: usize,
     /// Of these, those followed by an event before twice the horizon: right, but too early.
@@ -90,18 +90,18 @@ pub struct AlarmScore {
     /// Runs without an event that were watched for longer than a horizon.
     pub quiet: usize,
     /// Share of them with a false alarm.
-    pub quiet_rate: f64,
+    pub quiet_rate: Option<f64>,
     /// Its upper 95 % bound (exact, binomial).
-    pub quiet_upper95: f64,
+    pub quiet_upper95: Option<f64>,
     /// Precision if one life in a hundred ended at its limit: π·recall / (π·recall + (1 − π)·quiet rate).
-    pub precision_1_percent: f64,
+    pub precision_1_percent: Option<f64>,
     /// The same for one in a thousand.
-    pub precision_01_percent: f64,
+    pub precision_01_percent: Option<f64>,
 }
 
 pub(crate) fn score(runs: &[Run], watched: &[Watched]) -> AlarmScore {
     let all = || runs.iter().zip(watched);
-    let share = |k: usize, n: usize| if n > 0 { k as f64 / n as f64 } else { 0.0 };
+    let share = |k: usize, n: usize| (n > 0).then(|| k as f64 / n as f64);
     let with_event =
         |yes: bool| all().filter(move |(r, _)| r.event_us.is_some() && r.is_foreseeable == yes);
     let foreseeable = with_event(true).count();
@@ -126,8 +126,8 @@ pub(crate) fn score(runs: &[Run], watched: &[Watched]) -> AlarmScore {
     let quiet_rate = share(wrong, quiet.len());
     let recall_quarter = share(in_time, foreseeable);
     let precision = |prior: f64| {
-        let (hit, miss) = (prior * recall_quarter, (1.0 - prior) * quiet_rate);
-        if hit + miss > 0.0 { hit / (hit + miss) } else { 0.0 }
+        let (hit, miss) = (prior * recall_quarter?, (1.0 - prior) * quiet_rate?);
+        (hit + miss > 0.0).then(|| hit / (hit + miss))
     };
     let false_episodes = workloads(false);
     AlarmScore {
@@ -143,7 +143,7 @@ pub(crate) fn score(runs: &[Run], watched: &[Watched]) -> AlarmScore {
         false_upper95: poisson_upper95(false_episodes),
         quiet: quiet.len(),
         quiet_rate,
-        quiet_upper95: binomial_upper95(wrong, quiet.len()),
+        quiet_upper95: (!quiet.is_empty()).then(|| binomial_upper95(wrong, quiet.len())),
         precision_1_percent: precision(0.01),
         precision_01_percent: precision(0.001),
     }
@@ -191,7 +191,8 @@ mod tests {
         let w = Watched { false_episodes: 2, resolved: true, ..Watched::default() };
         let s = score(&runs, &[w.clone(), w, Watched { resolved: true, ..Watched::default() }]);
         assert_eq!((s.false_episodes, s.quiet), (1, 3));
-        assert!((s.quiet_rate - 2.0 / 3.0).abs() < 1e-12);
-        assert!(s.false_upper95 > 4.7 && s.quiet_upper95 > 0.9);
+        assert!((s.quiet_rate.unwrap() - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!((s.recall, s.precision_1_percent), (None, None));
+        assert!(s.false_upper95 > 4.7 && s.quiet_upper95.unwrap() > 0.9);
     }
 }

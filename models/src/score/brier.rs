@@ -29,7 +29,7 @@ pub struct ReliabilityPoint {
 
 /// Brier score with Murphy's (1973) parts over ten bins: score ≈ reliability − resolution + uncertainty (what the bins
 /// hide is small).
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BrierScore {
     /// Mean squared error; each run weighs the same.
     pub score: f64,
@@ -43,10 +43,11 @@ pub struct BrierScore {
     pub points: Vec<ReliabilityPoint>,
 }
 
-pub(crate) fn brier(said: &[Said]) -> BrierScore {
+/// `None` if nothing was said whose outcome is known.
+pub(crate) fn brier(said: &[Said]) -> Option<BrierScore> {
     let total: f64 = said.iter().map(|s| s.weight).sum();
     if total <= 0.0 {
-        return BrierScore::default();
+        return None;
     }
     let truth = |hit: bool| if hit { 1.0 } else { 0.0 };
     let base = said.iter().map(|s| s.weight * truth(s.hit)).sum::<f64>() / total;
@@ -63,17 +64,17 @@ pub(crate) fn brier(said: &[Said]) -> BrierScore {
         .filter(|b| b.0 > 0.0)
         .map(|b| ReliabilityPoint { stated: b.1 / b.0, observed: b.2 / b.0, share: b.0 / total })
         .collect();
-    BrierScore {
+    Some(BrierScore {
         score,
         reliability: points.iter().map(|p| p.share * (p.stated - p.observed).powi(2)).sum(),
         resolution: points.iter().map(|p| p.share * (p.observed - base).powi(2)).sum(),
         uncertainty: base * (1.0 - base),
         points,
-    }
+    })
 }
 
 /// Skill against a rival with its 95 % interval.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Skill {
     /// 1 − score / score of the rival.
     pub skill: f64,
@@ -84,7 +85,8 @@ pub struct Skill {
 }
 
 /// Skill of `ours` against `theirs` (the same statements), resampled by run: steps within a run are dependent.
-pub(crate) fn skill(ours: &[Said], theirs: &[Said], seed: u64) -> Skill {
+/// `None` if nothing was said whose outcome is known.
+pub(crate) fn skill(ours: &[Said], theirs: &[Said], seed: u64) -> Option<Skill> {
     let runs = ours.iter().map(|s| s.run + 1).max().unwrap_or(0);
     let mut loss = vec![(0.0, 0.0); runs];
     for (a, b) in ours.iter().zip(theirs) {
@@ -101,7 +103,7 @@ pub(crate) fn skill(ours: &[Said], theirs: &[Said], seed: u64) -> Skill {
     let add = |x: (f64, f64), y: &(f64, f64)| (x.0 + y.0, x.1 + y.1);
     let all = of_sums(scored.iter().fold((0.0, 0.0), add));
     if scored.is_empty() {
-        return Skill::default();
+        return None;
     }
     let mut draws = Draws::new(seed);
     let mut sample: Vec<f64> = (0..RESAMPLES)
@@ -113,7 +115,7 @@ pub(crate) fn skill(ours: &[Said], theirs: &[Said], seed: u64) -> Skill {
         .collect();
     sample.sort_unstable_by(f64::total_cmp);
     let at = |q: f64| sample[((q * RESAMPLES as f64) as usize).min(RESAMPLES - 1)];
-    Skill { skill: all, low: at(0.025), high: at(0.975) }
+    Some(Skill { skill: all, low: at(0.025), high: at(0.975) })
 }
 
 #[cfg(test)]
@@ -130,14 +132,14 @@ mod tests {
         let all: Vec<Said> = (0..8)
             .map(|i| if i < 4 { said(i, 0.75, i != 0) } else { said(i, 0.25, i == 4) })
             .collect();
-        let b = brier(&all);
+        let b = brier(&all).unwrap();
         assert!((b.score - 0.1875).abs() < 1e-12);
         assert!(b.reliability.abs() < 1e-12);
         assert!((b.resolution - 0.0625).abs() < 1e-12);
         assert!((b.uncertainty - 0.25).abs() < 1e-12);
         assert!((b.score - (b.reliability - b.resolution + b.uncertainty)).abs() < 1e-12);
         assert_eq!(b.points.len(), 2);
-        assert_eq!(brier(&[]), BrierScore::default());
+        assert_eq!((brier(&[]), skill(&[], &[], 1)), (None, None));
     }
 
     #[test]
@@ -150,10 +152,11 @@ mod tests {
             good.push(said(run, p, hit));
             bad.push(said(run, 0.5, hit));
         }
-        let s = skill(&good, &bad, 1);
+        let skill = |a, b| skill(a, b, 1).unwrap();
+        let s = skill(&good, &bad);
         assert!(s.low > 0.0 && s.low < s.skill && s.skill < s.high, "{s:?}");
-        assert_eq!(s, skill(&good, &bad, 1));
-        assert!(skill(&bad, &good, 1).high < 0.0);
-        assert_eq!(skill(&good, &good, 1).skill, 0.0);
+        assert_eq!(s, skill(&good, &bad));
+        assert!(skill(&bad, &good).high < 0.0);
+        assert_eq!(skill(&good, &good).skill, 0.0);
     }
 }

@@ -27,13 +27,13 @@ pub struct EtaScore {
     pub left: f64,
     /// Runs scored.
     pub runs: usize,
-    /// Share of them without an ETA.
-    pub missed: f64,
+    /// Share of them without an ETA; `None` without runs.
+    pub missed: Option<f64>,
     /// Median of |ETA − truth| / truth; a missing ETA counts as infinitely wrong. `None`: more than half are missing, or no
     /// runs.
     pub median_error: Option<f64>,
-    /// Share of runs whose ETA came too late (later than the event), of those with an ETA.
-    pub late: f64,
+    /// Share of runs whose ETA came too late (later than the event), of those with an ETA; `None` without such.
+    pub late: Option<f64>,
     /// Intervals; empty for a method that has none.
     pub levels: Vec<LevelScore>,
 }
@@ -41,7 +41,7 @@ pub struct EtaScore {
 /// `answers`: what was said, and the true remaining time, s.
 pub(crate) fn score(left: f64, answers: &[(Answers, f64)]) -> EtaScore {
     let n = answers.len();
-    let share = |k: usize, of: usize| if of > 0 { k as f64 / of as f64 } else { 0.0 };
+    let share = |k: usize, of: usize| (of > 0).then(|| k as f64 / of as f64);
     let mut errors: Vec<f64> = answers
         .iter()
         .map(|(a, truth)| a.eta_s.map_or(f64::INFINITY, |eta| (eta - truth).abs() / truth))
@@ -70,8 +70,8 @@ pub(crate) fn score(left: f64, answers: &[(Answers, f64)]) -> EtaScore {
             .collect();
         LevelScore {
             level,
-            coverage: share(held.count(), n),
-            interval_score: losses.iter().sum::<f64>() / n.max(1) as f64,
+            coverage: held.count() as f64 / n as f64,
+            interval_score: losses.iter().sum::<f64>() / n as f64,
         }
     });
     EtaScore {
@@ -103,9 +103,9 @@ mod tests {
             (Answers::default(), 100.0),
         ];
         let s = score(0.5, &all);
-        assert_eq!((s.runs, s.missed), (4, 0.25));
+        assert_eq!((s.runs, s.missed), (4, Some(0.25)));
         assert!((s.median_error.unwrap() - 0.25).abs() < 1e-12);
-        assert!((s.late - 2.0 / 3.0).abs() < 1e-12);
+        assert!((s.late.unwrap() - 2.0 / 3.0).abs() < 1e-12);
         let level = s.levels[1];
         assert_eq!(level.coverage, 0.5);
         let ln = f64::ln;
@@ -114,6 +114,7 @@ mod tests {
         assert!((level.interval_score - expected).abs() < 1e-9, "{level:?} {expected}");
         let missing = [(Answers::default(), 1.0), (Answers::default(), 1.0)];
         assert_eq!(score(0.5, &missing).median_error, None);
-        assert_eq!(score(0.5, &[]).median_error, None);
+        let nothing = score(0.5, &[]);
+        assert_eq!((nothing.median_error, nothing.missed, nothing.late), (None, None, None));
     }
 }

@@ -15,9 +15,10 @@ pub use alarms::AlarmScore;
 pub use bounds::{binomial_upper95, poisson_upper95};
 pub use brier::{BrierScore, ReliabilityPoint, Skill};
 pub use eta::{EtaScore, LevelScore};
-pub use report::{Cone, ConePoint, FamilyScore, HorizonScore, MethodScore, Report, render};
+pub use report::{Cone, ConePoint, FamilyScore, HorizonScore, MethodScore, Report};
+pub use walk::parallel;
 
-pub(crate) use walk::{Forecaster, Walk, parallel};
+pub(crate) use walk::{Forecaster, Walk};
 
 use crate::baseline::{Baselines, Features};
 use crate::generator::{self, Part, Run, ranges};
@@ -62,12 +63,14 @@ pub struct ScoreOptions {
 
 /// The seed of the published scores.
 pub const SEED: u64 = 20_261_123;
+/// The runs of the published scores.
+pub const RUNS: usize = 2_000;
 
 impl Default for ScoreOptions {
     fn default() -> Self {
         Self {
             part: Part::Test,
-            runs: 1_260,
+            runs: RUNS,
             seed: SEED,
             threads: 1,
             baseline_runs: 1_050,

@@ -1,6 +1,4 @@
-//! All figures in plain structs, and their table.
-
-use std::fmt::Write as _;
+//! All figures in plain structs.
 
 use super::alarms::{self, AlarmScore};
 use super::brier::{BrierScore, Said, Skill, brier, skill};
@@ -27,14 +25,14 @@ pub struct HorizonScore {
 pub struct MethodScore {
     /// `tapio`, or the name of the rival.
     pub name: &'static str,
-    /// Share of steps at which it could not say.
-    pub cannot_say: f64,
+    /// Share of steps at which it could not say; `None` without a step.
+    pub cannot_say: Option<f64>,
     /// At .5, .25 and .1 of the life left, foreseeable runs.
     pub eta: Vec<EtaScore>,
-    /// Per horizon.
+    /// Per horizon at which the outcome of a step is known.
     pub horizons: Vec<HorizonScore>,
-    /// All horizons together.
-    pub brier: BrierScore,
+    /// All horizons together; `None` if the outcome of no step is known.
+    pub brier: Option<BrierScore>,
     /// Alarms.
     pub alarms: AlarmScore,
 }
@@ -56,8 +54,8 @@ pub struct FamilyScore {
     pub recall_quarter: Option<f64>,
     /// Share of its runs with a false alarm.
     pub false_rate: f64,
-    /// Brier score of Tapio and of the best rival.
-    pub brier: [f64; 2],
+    /// Brier score of Tapio and of the best rival; `None` if the outcome of no step is known.
+    pub brier: [Option<f64>; 2],
 }
 
 /// A forecast as it stood, for a plot.
@@ -97,11 +95,10 @@ pub struct Report {
     pub steps: usize,
     /// Tapio first, then the rivals.
     pub methods: Vec<MethodScore>,
-    /// The rival with the best Brier score over all horizons.
-    pub best_rival: &'static str,
-    /// Skill of Tapio against it: over all horizons, and per horizon (against the best rival there).
-    pub skill: Skill,
-    /// Horizon, name of the best rival there, skill.
+    /// The rival with the best Brier score over all horizons, and the skill of Tapio against it; `None` if the outcome of no
+    /// step is known.
+    pub skill: Option<(&'static str, Skill)>,
+    /// Horizon, name of the best rival there, skill; without horizons at which no outcome is known.
     pub skill_by_horizon: Vec<(f64, &'static str, Skill)>,
     /// Tapio by family.
     pub families: Vec<FamilyScore>,
@@ -142,21 +139,21 @@ pub(super) fn report(
     };
     let rivals: Vec<Scored> = Baseline::ALL.iter().map(rival).collect();
     let best = |h: Option<usize>| {
-        let score = |s: &Scored| brier(&of_horizon(s, h)).score;
-        rivals.iter().min_by(|a, b| score(a).total_cmp(&score(b)))
+        let scored = |s| Some((s, brier(&of_horizon(s, h))?.score));
+        rivals.iter().filter_map(scored).min_by(|a, b| a.1.total_cmp(&b.1)).map(|best| best.0)
     };
     let against = |h: Option<usize>| {
-        let rival = best(h);
-        let s = rival.map(|r| skill(&of_horizon(&tapio, h), &of_horizon(r, h), options.seed));
-        (rival.map_or("", |r| r.score.name), s.unwrap_or_default())
+        let rival = best(h)?;
+        let skill = skill(&of_horizon(&tapio, h), &of_horizon(rival, h), options.seed)?;
+        Some((rival.score.name, skill))
     };
-    let (best_rival, all) = against(None);
+    let skill = against(None);
     let skill_by_horizon = horizons()
         .iter()
         .enumerate()
-        .map(|(h, &horizon_s)| {
-            let (name, s) = against(Some(h));
-            (horizon_s, name, s)
+        .filter_map(|(h, &horizon_s)| {
+            let (name, skill) = against(Some(h))?;
+            Some((horizon_s, name, skill))
         })
         .collect();
     let families = families(runs, walks, &tapio, best(None));
@@ -167,8 +164,7 @@ pub(super) fn report(
         runs: runs.len(),
         events: runs.iter().filter(|r| r.event_us.is_some()).count(),
         steps: tapio.said.len(),
-        best_rival,
-        skill: all,
+        skill,
         skill_by_horizon,
         families,
         cones,
@@ -187,7 +183,7 @@ fn of_horizon(s: &Scored, h: Option<usize>) -> Vec<Said> {
 
 fn score_method(m: &Method<'_>, runs: &[Run], walks: &[Walk], baselines: &Baselines) -> Scored {
     let (mut said, mut horizon, mut watched) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut silent, mut steps) = (0, 0);
+    let (mut silent, mut steps) = (0_u32, 0_u32);
     for (i, (run, walk)) in runs.iter().zip(walks).enumerate() {
         let h = horizon_index(run.horizon_s);
         let base = baselines.base_rate(horizons()[h]);
@@ -196,7 +192,7 @@ fn score_method(m: &Method<'_>, runs: &[Run], walks: &[Walk], baselines: &Baseli
         for step in &walk.steps {
             let answer = (m.answer)(run, step);
             steps += 1;
-            silent += usize::from(answer.probability.is_none());
+            silent += u32::from(answer.probability.is_none());
             alarm.push((step.at_us, answer.alarm));
             if let Some(hit) = step.label {
                 let p = answer.probability.unwrap_or(base);
@@ -222,16 +218,16 @@ fn score_method(m: &Method<'_>, runs: &[Run], walks: &[Walk], baselines: &Baseli
             eta::score(left, &answers)
         })
         .collect();
-    let by_horizon = horizons().into_iter().enumerate().map(|(h, horizon_s)| {
+    let by_horizon = horizons().into_iter().enumerate().filter_map(|(h, horizon_s)| {
         let here: Vec<Said> =
             said.iter().zip(&horizon).filter(|x| *x.1 == h).map(|x| *x.0).collect();
         let mut of: Vec<usize> = here.iter().map(|s| s.run).collect();
         of.dedup();
-        HorizonScore { horizon_s, runs: of.len(), brier: brier(&here) }
+        Some(HorizonScore { horizon_s, runs: of.len(), brier: brier(&here)? })
     });
     let score = MethodScore {
         name: m.name,
-        cannot_say: if steps > 0 { silent as f64 / steps as f64 } else { 0.0 },
+        cannot_say: (steps > 0).then(|| f64::from(silent) / f64::from(steps)),
         eta,
         horizons: by_horizon.collect(),
         brier: brier(&said),
@@ -268,7 +264,7 @@ fn families(
         let said_of = |s: &Scored| {
             let of: Vec<Said> =
                 s.said.iter().filter(|s| runs[s.run].family_name() == name).copied().collect();
-            brier(&of).score
+            brier(&of).map(|b| b.score)
         };
         FamilyScore {
             name,
@@ -286,7 +282,7 @@ fn families(
                 here.len(),
             )
             .unwrap_or(0.0),
-            brier: [said_of(tapio), rival.map_or(0.0, said_of)],
+            brier: [said_of(tapio), rival.and_then(said_of)],
         }
     };
     names.into_iter().map(one).collect()
@@ -308,166 +304,4 @@ fn cones(runs: &[Run], walks: &[Walk], wanted: usize) -> Vec<Cone> {
             points: walk.steps.iter().map(point).collect(),
         })
         .collect()
-}
-
-fn percent(x: f64) -> String {
-    format!("{:.1} %", 100.0 * x)
-}
-
-/// The scoreboard as a table for a terminal.
-#[must_use]
-pub fn render(report: &Report) -> String {
-    let mut out = String::new();
-    let or_dash = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), percent);
-    // Writing to a string does not fail.
-    let _ = writeln!(
-        out,
-        "{} part, seed {}: {} runs, {} events, {} steps with a known outcome",
-        report.part.as_str(),
-        report.seed,
-        report.runs,
-        report.events,
-        report.steps
-    );
-    let _ = writeln!(
-        out,
-        "\n{:30} {:>8} {:>8} {:>8} | {:>7} {:>7} {:>7} | {:>7} {:>7} {:>7} {:>7} | {:>8} {:>8} {:>6} {:>8} {:>8}",
-        "METHOD",
-        "ETA ½",
-        "ETA ¼",
-        "ETA ⅒",
-        "80% ½",
-        "80% ¼",
-        "80% ⅒",
-        "BRIER",
-        "15 min",
-        "1 h",
-        "24 h",
-        "REC ¼",
-        "UNFORES",
-        "FALSE",
-        "QUIET",
-        "SILENT"
-    );
-    for m in &report.methods {
-        let cover = |i: usize| or_dash(m.eta[i].levels.get(1).map(|l| l.coverage));
-        let h = |i: usize| m.horizons.get(i).map_or(0.0, |h| h.brier.score);
-        let _ = writeln!(
-            out,
-            "{:30} {:>8} {:>8} {:>8} | {:>7} {:>7} {:>7} | {:>7.4} {:>7.4} {:>7.4} {:>7.4} | {:>8} {:>8} {:>6} {:>8} {:>8}",
-            m.name,
-            or_dash(m.eta[0].median_error),
-            or_dash(m.eta[1].median_error),
-            or_dash(m.eta[2].median_error),
-            cover(0),
-            cover(1),
-            cover(2),
-            m.brier.score,
-            h(0),
-            h(1),
-            h(2),
-            percent(m.alarms.recall_quarter),
-            percent(m.alarms.unforeseeable_recall),
-            m.alarms.false_episodes,
-            percent(m.alarms.quiet_rate),
-            percent(m.cannot_say),
-        );
-    }
-    let _ = writeln!(
-        out,
-        "\nskill against {}: {:.3} [{:.3}, {:.3}]",
-        report.best_rival, report.skill.skill, report.skill.low, report.skill.high
-    );
-    for (h, name, s) in &report.skill_by_horizon {
-        let _ = writeln!(
-            out,
-            "  at {h:.0} s against {name}: {:.3} [{:.3}, {:.3}]",
-            s.skill, s.low, s.high
-        );
-    }
-    if let Some(t) = report.methods.first() {
-        details(&mut out, t);
-    }
-    let _ = writeln!(
-        out,
-        "\n{:18} {:>5} {:>6} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8} {:>8}",
-        "FAMILY", "RUNS", "EVENTS", "ETA ½", "ETA ⅒", "80 %", "REC ¼", "FALSE", "BRIER", "RIVAL"
-    );
-    for f in &report.families {
-        let _ = writeln!(
-            out,
-            "{:18} {:>5} {:>6} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8.4} {:>8.4}",
-            f.name,
-            f.runs,
-            f.events,
-            or_dash(f.error[0]),
-            or_dash(f.error[1]),
-            or_dash(f.coverage80),
-            or_dash(f.recall_quarter),
-            percent(f.false_rate),
-            f.brier[0],
-            f.brier[1]
-        );
-    }
-    out
-}
-
-fn details(out: &mut String, t: &MethodScore) {
-    let a = &t.alarms;
-    let _ = writeln!(
-        out,
-        "\ntapio: reliability {:.4}, resolution {:.4}, uncertainty {:.4}\n\
-         alarms: recall {} of {} foreseeable (median lead {} of the life), {} of {} unforeseeable\n\
-         false episodes {} (upper 95 % bound of the mean {:.1}), of these too early by less than a horizon {}; quiet runs \
-         with one: {} of {} (upper 95 % {})\n\
-         precision at 1 % prevalence {}, at 0.1 % {}",
-        t.brier.reliability,
-        t.brier.resolution,
-        t.brier.uncertainty,
-        percent(a.recall),
-        a.foreseeable,
-        a.median_lead_share.map_or_else(|| "-".to_owned(), percent),
-        percent(a.unforeseeable_recall),
-        a.unforeseeable,
-        a.false_episodes,
-        a.false_upper95,
-        a.early_episodes,
-        percent(a.quiet_rate),
-        a.quiet,
-        percent(a.quiet_upper95),
-        percent(a.precision_1_percent),
-        percent(a.precision_01_percent),
-    );
-    for e in &t.eta {
-        let levels: Vec<String> = e
-            .levels
-            .iter()
-            .map(|l| {
-                format!(
-                    "{:.0} %: {} (score {:.2})",
-                    100.0 * l.level,
-                    percent(l.coverage),
-                    l.interval_score
-                )
-            })
-            .collect();
-        let _ = writeln!(
-            out,
-            "with {} left: {} runs, no ETA {}, too late {}; intervals {}",
-            e.left,
-            e.runs,
-            percent(e.missed),
-            percent(e.late),
-            levels.join(", ")
-        );
-    }
-    for p in &t.brier.points {
-        let _ = writeln!(
-            out,
-            "  stated {:>7} came true {:>7} ({} of the statements)",
-            percent(p.stated),
-            percent(p.observed),
-            percent(p.share)
-        );
-    }
 }

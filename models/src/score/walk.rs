@@ -1,5 +1,7 @@
 //! One run, evaluated causally: at the steps of a grid, and where a share of its life is left.
 
+use std::panic::resume_unwind;
+
 use super::{Answers, CHECKPOINTS, LEVELS};
 use crate::baseline::Features;
 use crate::generator::Run;
@@ -104,12 +106,10 @@ fn answers(f: Option<&Forecast>) -> Answers {
     }
 }
 
-/// Calls `work` for every index below `n` on `threads` threads; the results are in order, whoever made them.
-pub(crate) fn parallel<T: Send>(
-    n: usize,
-    threads: usize,
-    work: impl Fn(usize) -> T + Sync,
-) -> Vec<T> {
+/// Calls `work` for every index below `n` on `threads` threads (0: one); the results are in order, whoever made them.
+///
+/// A panic of `work` goes on in the caller.
+pub fn parallel<T: Send>(n: usize, threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1))
@@ -126,7 +126,8 @@ pub(crate) fn parallel<T: Send>(
                 })
             })
             .collect();
-        workers.into_iter().flat_map(|w| w.join().unwrap_or_default()).collect()
+        let joined = workers.into_iter().map(|w| w.join().unwrap_or_else(|p| resume_unwind(p)));
+        joined.flatten().collect()
     });
     done.sort_by_key(|d| d.0);
     done.into_iter().map(|d| d.1).collect()

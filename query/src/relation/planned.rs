@@ -101,6 +101,12 @@ impl Planned {
     }
 }
 
+impl fmt::Debug for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planned").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Planned {
     fn drop(&mut self) {
         if let Physical::Begun(task) = self.swap(Physical::None) {
@@ -110,7 +116,7 @@ impl Drop for Planned {
 }
 
 /// A relation as a table: its own plan, borrowed for a statement, or one within the plan of another relation.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) enum Relation {
     Borrowed(Arc<Lease>),
     Within(Arc<Planned>),
@@ -140,12 +146,6 @@ impl Relation {
                 rows.get_or_try_init(|| planned.compute(context)).await.cloned()
             }
         }
-    }
-}
-
-impl fmt::Debug for Relation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Relation").field(&self.planned().name).finish()
     }
 }
 

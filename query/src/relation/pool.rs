@@ -22,12 +22,6 @@ pub(crate) struct Pool {
     idle: Mutex<VecDeque<(Key, Arc<Planned>)>>,
 }
 
-impl std::fmt::Debug for Planned {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Planned").finish_non_exhaustive()
-    }
-}
-
 impl Pool {
     fn idle(&self) -> MutexGuard<'_, VecDeque<(Key, Arc<Planned>)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
@@ -50,6 +44,7 @@ impl Pool {
 }
 
 /// A plan that belongs to one statement until the statement ends.
+#[derive(Debug)]
 pub(super) struct Lease {
     planned: Arc<Planned>,
     as_of: i64,
