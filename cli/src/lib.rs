@@ -13,6 +13,7 @@ pub mod config;
 mod engine;
 pub mod error;
 mod live;
+mod measure;
 pub mod model;
 pub mod pack;
 pub mod render;

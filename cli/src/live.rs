@@ -66,6 +66,7 @@ pub async fn observe(config: &Config) -> Result<(LocalEngine, Observation), CliE
     let ingest = Ingest::open(options).await.map_err(CliError::tool)?;
     let options = CollectorOptions {
         interval: INTERVAL,
+        filesystem_interval: INTERVAL,
         health: ingest.health().clone(),
         ..CollectorOptions::default()
     };

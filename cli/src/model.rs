@@ -66,6 +66,7 @@ impl Subject {
     /// The target that names exactly this subject, as far as the grammar can.
     pub fn as_target(&self) -> String {
         match (&self.pid, &self.cgroup, &self.namespace) {
+            _ if self.kind == "filesystem" => format!("disk:{}", self.name),
             (Some(pid), _, _) => format!("pid:{pid}"),
             (None, Some(cgroup), _) => cgroup.clone(),
             (None, None, Some(ns)) => format!("{ns}/{}", self.name),
@@ -94,6 +95,12 @@ pub struct Resources {
     pub pids_limit: Option<i64>,
     pub restarts: Option<i64>,
     pub oom_kills: Option<i64>,
+    pub fds: Option<i64>,
+    pub fds_limit: Option<i64>,
+    pub disk_used_bytes: Option<i64>,
+    pub disk_available_bytes: Option<i64>,
+    pub inodes_used: Option<i64>,
+    pub inodes_limit: Option<i64>,
 }
 
 /// A prediction; `None` = cannot say.
@@ -113,8 +120,16 @@ pub struct Prediction {
     pub model: Option<String>,
     pub window_seconds: Option<f64>,
     pub samples: Option<i64>,
-    pub slope_bytes_per_second: Option<f64>,
+    /// In bytes for `oom` and `disk_full`, in things for the rest.
+    pub slope_per_second: Option<f64>,
     pub cannot_say: Option<String>,
+}
+
+impl Prediction {
+    /// Whether its amounts are bytes.
+    pub fn is_of_bytes(&self) -> bool {
+        matches!(self.kind.as_str(), "oom" | "disk_full")
+    }
 }
 
 /// One fact behind a finding.
@@ -231,6 +246,12 @@ fn resources(row: Row<'_>) -> Resources {
         pids_limit: row.int("pids_limit"),
         restarts: row.int("restarts"),
         oom_kills: row.int("oom_kills"),
+        fds: row.int("fds"),
+        fds_limit: row.int("fds_limit"),
+        disk_used_bytes: row.int("disk_used_bytes"),
+        disk_available_bytes: row.int("disk_available_bytes"),
+        inodes_used: row.int("inodes_used"),
+        inodes_limit: row.int("inodes_limit"),
     }
 }
 
@@ -252,7 +273,7 @@ fn prediction(row: Row<'_>) -> Option<Prediction> {
         model: label(row, "model"),
         window_seconds: row.float("window_seconds"),
         samples: row.int("samples"),
-        slope_bytes_per_second: row.float("slope_bytes_per_second"),
+        slope_per_second: row.float("slope_per_second"),
         cannot_say,
     })
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-pub use tapio_sql::words::{bytes_words, duration_words, interval_words, percent_words};
+pub use tapio_sql::words::{
+    amount_words, bytes_words, duration_words, interval_words, percent_words,
+};
 
 const DURATION_UNITS: [(&str, f64); 6] =
     [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0), ("w", 604_800.0)];

@@ -30,7 +30,9 @@ mod rows;
 mod wal;
 
 pub use clock::{Clock, SystemClock};
-pub use collect::{Attribution, Collector, CollectorError, CollectorOptions, Tick, attribute, run};
+pub use collect::{
+    Attribution, Collector, CollectorError, CollectorOptions, Filesystems, Tick, attribute, run,
+};
 pub use error::IngestError;
 pub use health::{Health, HealthEntry, Severity};
 pub use pipeline::{FlushReport, Ingest, IngestOptions, RecoveryReport};

@@ -7,7 +7,7 @@ use arrow::{
         Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
     },
     compute::{cast, filter_record_batch},
-    datatypes::{Float64Type, Int64Type, TimestampMicrosecondType},
+    datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType},
 };
 use tapio_sql::{TableBatch, derived_id};
 
@@ -109,6 +109,8 @@ fn stored(
         Arc::new(TimestampMicrosecondArray::from(vec![t; n]).with_timezone("UTC"))
     };
     let series = column(&all, "series_id")?.as_primitive::<Int64Type>().clone();
+    let ty = cast(column(&all, "type")?, &DataType::Utf8).map_err(|e| internal(&e))?;
+    let ty = ty.as_string::<i32>();
     let mut columns = Vec::with_capacity(def.columns.len());
     for c in &def.columns {
         let values: ArrayRef = match c.name.as_str() {
@@ -116,7 +118,8 @@ fn stored(
                 (0..n)
                     .map(|i| {
                         let series = series.value(i).to_string();
-                        Some(derived_id(&[pattern, &series, &part(&all, i)]))
+                        let ty = if ty.is_valid(i) { ty.value(i) } else { "" };
+                        Some(derived_id(&[pattern, &series, ty, &part(&all, i)]))
                     })
                     .collect::<StringArray>(),
             ),

@@ -1,6 +1,6 @@
 -- name: tapio_targets
 -- title: The subjects that a target names
--- param: target text = '' -- pid:N, a cgroup path, ns/kind/name, kind/name, ns/name or a bare name; '' is everything
+-- param: target text = '' -- pid:N, disk:PATH, a cgroup path, ns/kind/name, kind/name, ns/name or a bare name; '' is everything
 --
 -- Only matches of the best kind are returned (match_rank says which), and of several lives of one workload the newest.
 -- last_seen looks back one hour; it is NULL for what was last seen before.
@@ -18,6 +18,7 @@ WITH labels AS (
       WHEN coalesce($target, '') = '' THEN 0
       WHEN $target LIKE 'pid:%' THEN
         CASE WHEN pid IS NOT NULL AND subject_kind = 'process' AND 'pid:' || CAST(pid AS VARCHAR) = $target THEN 1 END
+      WHEN $target LIKE 'disk:%' THEN CASE WHEN subject_kind = 'filesystem' AND 'disk:' || name = $target THEN 1 END
       WHEN subject_kind <> 'process' AND cgroup <> '/' AND cgroup = '/' || trim(BOTH '/' FROM $target) THEN 2
       WHEN subject_kind <> 'process' AND cgroup = '/' AND $target = '/' THEN 2
       WHEN subject_kind <> 'process' AND namespace || '/' || workload = $target THEN 3
@@ -30,13 +31,14 @@ WITH labels AS (
       WHEN subject_kind IN ('cgroup', 'container', 'unit', 'pod') AND (name = $target
         OR substr(cgroup, length(cgroup) - length($target)) = '/' || $target) THEN 9
       WHEN subject_kind = 'node' AND (node = $target OR name = $target) THEN 10
+      WHEN subject_kind = 'filesystem' AND name = $target THEN 11
     END AS match_rank
   FROM labels
 ), best AS (
   SELECT min(match_rank) AS match_rank FROM ranked
 ), seen AS (
   SELECT series_id, max(ts) AS last_seen, (extract(epoch FROM max(ts)) - extract(epoch FROM min(ts))) / greatest(count(*) - 1, 1) AS cadence
-  FROM resources
+  FROM (SELECT series_id, ts FROM resources UNION ALL SELECT series_id, ts FROM disks)
   WHERE ts > $as_of - INTERVAL '1 hour'
   GROUP BY series_id
 ), lives AS (

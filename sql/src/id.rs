@@ -24,13 +24,14 @@ pub struct SeriesIdentity {
     pub unit: String,
     pub cgroup: String,
     pub comm: String,
+    pub mount_point: String,
     pub incarnation: String,
 }
 
 impl SeriesIdentity {
     /// The id of this life.
     pub fn series_id(&self) -> i64 {
-        series_id(&[
+        self.hashed(&[
             &self.kind,
             &self.cluster,
             &self.node,
@@ -52,7 +53,7 @@ impl SeriesIdentity {
     /// and without the cgroup path where a pod or a unit names the workload.
     pub fn workload_id(&self) -> i64 {
         let named = !self.workload.is_empty() || !self.pod.is_empty() || !self.unit.is_empty();
-        series_id(&[
+        self.hashed(&[
             &self.kind,
             &self.cluster,
             &self.node,
@@ -64,6 +65,15 @@ impl SeriesIdentity {
             if named { "" } else { &self.cgroup },
             &self.comm,
         ])
+    }
+
+    /// The mount point counts where there is one, so that ids of everything else are what they were before it.
+    fn hashed(&self, parts: &[&str]) -> i64 {
+        let mut parts = parts.to_vec();
+        if !self.mount_point.is_empty() {
+            parts.push(&self.mount_point);
+        }
+        series_id(&parts)
     }
 }
 

@@ -58,6 +58,27 @@ pub fn bytes_words(bytes: f64) -> String {
     }
 }
 
+/// A number of things: `812`, `1.5`, `0.02`.
+pub fn count_words(count: f64) -> String {
+    let text = match count.abs() {
+        n if n >= 20.0 => format!("{count:.0}"),
+        n if n >= 1.0 => format!("{count:.1}"),
+        _ => format!("{count:.2}"),
+    };
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// An amount of what a prediction of type `ty` is about: bytes for `oom` and `disk_full`, a number for all others.
+pub fn amount_words(ty: &str, amount: f64) -> String {
+    match ty {
+        "oom" | "disk_full" => bytes_words(amount),
+        _ => count_words(amount),
+    }
+}
+
 /// A share as a percentage that never claims certainty it does not have: `93 %`, `< 1 %`, `> 99 %`.
 pub fn percent_words(share: f64) -> String {
     match share {
@@ -86,6 +107,11 @@ mod tests {
         assert_eq!(bytes_words(1_610_612_736.0), "1.5 GiB");
         assert_eq!(bytes_words(2_516_582.4), "2.4 MiB");
         assert_eq!(bytes_words(-2048.0), "-2 KiB");
+        assert_eq!(count_words(812.0), "812");
+        assert_eq!(count_words(1.5), "1.5");
+        assert_eq!(count_words(0.023), "0.02");
+        assert_eq!(count_words(10.0), "10");
+        assert_eq!(count_words(0.0), "0");
         assert_eq!(percent_words(0.9999), "> 99 %");
         assert_eq!(percent_words(0.002), "< 1 %");
         assert_eq!(percent_words(0.0), "0 %");

@@ -34,7 +34,7 @@ fn a_leak_is_predicted_explained_and_replayed() {
 
     let mut said: Vec<Said> = Vec::new();
     let killed = wait_for("the kernel's kill", Duration::from_secs(300), || {
-        if cage.oom_kills().unwrap().0 > 0 {
+        if cage.oom_kills().unwrap() > 0 {
             return Some(now_us());
         }
         if let Some(answer) = server.json(&["check", &target])

@@ -3,6 +3,7 @@
 
 mod arch;
 mod backtest;
+mod limits;
 mod live;
 mod packs;
 mod peers;

@@ -14,9 +14,10 @@ use tapio_models::{
 use super::{BacktestArgs, HORIZON_S, Scored, blocking, runs::Rows, score_options, scores};
 use crate::{
     error::CliError,
+    measure::Measure,
     pack::{
         MANIFEST,
-        evaluate::{Walk, oom},
+        evaluate::{Walk, prediction},
         time_of,
     },
     time::rfc3339,
@@ -55,6 +56,7 @@ struct Outcome {
     run: Option<Run>,
     truth: Option<i64>,
     life_s: f64,
+    horizon_s: f64,
     steps: Vec<Step>,
     step_s: f64,
     tapio: Score,
@@ -127,19 +129,24 @@ async fn run(walk: &Walk) -> Result<Outcome, CliError> {
     let truth = walk.manifest.truth.first();
     let truth_at = truth.map(time_of).transpose()?;
     // Of each subject its own steps; the one that matters is the one that was killed, else the likeliest to be.
-    let mut subjects: Vec<(i64, Option<String>, Vec<Step>)> = Vec::new();
+    let measure = walk.measure();
+    let mut horizon_s = HORIZON_S;
+    let mut subjects: Vec<(i64, [Option<String>; 2], Vec<Step>)> = Vec::new();
     for at in walk.times() {
         for report in walk.evaluate(at).await? {
-            if report.subject.kind == "node" {
+            let p = prediction(&report, &measure);
+            if report.subject.kind == "node" || (p.is_none() && measure != Measure::OOM) {
                 continue;
             }
+            horizon_s = p.and_then(|p| p.horizon_seconds).unwrap_or(horizon_s);
             let id = report.subject.series_id;
             let index = subjects.iter().position(|s| s.0 == id).unwrap_or_else(|| {
-                subjects.push((id, report.subject.cgroup.clone(), Vec::new()));
+                let s = &report.subject;
+                let names = [s.cgroup.clone(), Some(s.as_target())];
+                subjects.push((id, names, Vec::new()));
                 subjects.len() - 1
             });
             let Some(subject) = subjects.get_mut(index) else { continue };
-            let p = oom(&report);
             subject.2.push(Step {
                 at,
                 eta: p.and_then(|p| p.eta_seconds),
@@ -154,33 +161,39 @@ async fn run(walk: &Walk) -> Result<Outcome, CliError> {
     }
     let worst = |steps: &[Step]| steps.iter().filter_map(|s| s.probability).fold(0.0, f64::max);
     let chosen = match truth {
-        Some(t) => subjects.into_iter().find(|s| s.1.as_deref() == Some(t.subject.as_str())),
+        Some(t) => {
+            let is_it = |n: &Option<String>| {
+                n.as_deref().is_some_and(|n| n.strip_prefix("disk:").unwrap_or(n) == t.subject)
+            };
+            subjects.into_iter().find(|s| s.1.iter().any(is_it))
+        }
         None => subjects.into_iter().max_by(|a, b| worst(&a.2).total_cmp(&worst(&b.2))),
     };
     let Some((series_id, _, mut steps)) = chosen else {
         return Err(CliError::tool(format!(
-            "{}: no cgroup in it has a limit, so there is nothing to score",
+            "{}: nothing in it has a limit, so there is nothing to score",
             walk.manifest.name
         )));
     };
-    let memory = walk.memory(series_id);
+    let levels = walk.levels(series_id, measure).await?;
     for s in &mut steps {
-        s.baseline = baseline(&memory, s.at);
+        s.baseline = baseline(&levels, s.at, horizon_s);
     }
-    let start = memory.first().map_or(0, |m| m.0);
-    let end = truth_at.or_else(|| memory.last().map(|m| m.0)).unwrap_or(start);
+    let start = levels.first().map_or(0, |m| m.0);
+    let end = truth_at.or_else(|| levels.last().map(|m| m.0)).unwrap_or(start);
     let life_s = (end - start) as f64 / 1e6;
     if let Some(t) = truth_at {
         steps.retain(|s| s.at <= t);
     }
-    let tapio = score(&steps, truth_at, life_s, |s| s.probability);
-    let linear = score(&steps, truth_at, life_s, |s| s.baseline);
-    let recorded = recorded(&memory, truth_at, &walk.manifest.name);
+    let tapio = score(&steps, truth_at, life_s, horizon_s, |s| s.probability);
+    let linear = score(&steps, truth_at, life_s, horizon_s, |s| s.baseline);
+    let recorded = recorded(&levels, truth_at, horizon_s, &walk.manifest.name);
     Ok(Outcome {
         name: walk.manifest.name.clone(),
         run: recorded,
         truth: truth_at,
         life_s,
+        horizon_s,
         steps,
         step_s: walk.step_seconds(),
         tapio,
@@ -189,26 +202,31 @@ async fn run(walk: &Walk) -> Result<Outcome, CliError> {
 }
 
 /// The rows as a run, up to the kill; `None` if there are none before it.
-fn recorded(memory: &[(i64, f64, f64)], truth: Option<i64>, name: &str) -> Option<Run> {
+fn recorded(
+    levels: &[(i64, f64, f64)],
+    truth: Option<i64>,
+    horizon_s: f64,
+    name: &str,
+) -> Option<Run> {
     let rows = Rows {
-        ts_us: memory.iter().map(|m| m.0).collect(),
-        value: memory.iter().map(|m| m.1).collect(),
-        threshold: memory.iter().map(|m| m.2).collect(),
+        ts_us: levels.iter().map(|m| m.0).collect(),
+        value: levels.iter().map(|m| m.1).collect(),
+        threshold: levels.iter().map(|m| m.2).collect(),
         direction: Direction::Up,
-        horizon_s: HORIZON_S,
+        horizon_s,
         workload: name.bytes().fold(0, |h: u64, b| h.wrapping_mul(31).wrapping_add(b.into())),
     };
     let events: Vec<i64> = truth.into_iter().collect();
     rows.runs(&events).into_iter().next()
 }
 
-/// 1 if `predict_linear(memory[15m], 900) >= limit` at `at`, 0 if not; `None` without two points.
-fn baseline(memory: &[(i64, f64, f64)], at: i64) -> Option<f64> {
-    let seen: Vec<_> = memory.iter().filter(|m| m.0 <= at).collect();
+/// 1 if `predict_linear(level[15m], horizon) >= limit` at `at`, 0 if not; `None` without two points.
+fn baseline(levels: &[(i64, f64, f64)], at: i64, horizon_s: f64) -> Option<f64> {
+    let seen: Vec<_> = levels.iter().filter(|m| m.0 <= at).collect();
     let ts: Vec<i64> = seen.iter().map(|m| m.0).collect();
     let value: Vec<f64> = seen.iter().map(|m| m.1).collect();
     let limit = seen.last()?.2;
-    let ahead = predict_linear(&ts, &value, at, BASELINE_WINDOW_S, HORIZON_S)?;
+    let ahead = predict_linear(&ts, &value, at, BASELINE_WINDOW_S, horizon_s)?;
     Some(if ahead >= limit { 1.0 } else { 0.0 })
 }
 
@@ -216,13 +234,14 @@ fn score(
     steps: &[Step],
     truth: Option<i64>,
     life_s: f64,
+    horizon_s: f64,
     probability: impl Fn(&Step) -> Option<f64>,
 ) -> Score {
     let mut alarm = Alarm::new();
     let mut score = Score::default();
     for s in steps {
         if alarm.push(s.at, probability(s)) == AlarmChange::Raised {
-            let hit = truth.is_some_and(|t| (t - s.at) as f64 <= HORIZON_S * 1e6);
+            let hit = truth.is_some_and(|t| (t - s.at) as f64 <= horizon_s * 1e6);
             if !hit {
                 score.false_alarms += 1;
             }
@@ -286,7 +305,7 @@ fn json_report(r: &Outcome) -> Value {
         .collect();
     json!({
         "input": r.name,
-        "horizon_seconds": HORIZON_S,
+        "horizon_seconds": r.horizon_s,
         "step_seconds": r.step_s,
         "life_seconds": r.life_s,
         "steps": steps,
@@ -328,8 +347,9 @@ fn table(reports: &[Outcome]) -> String {
             alarm(&r.linear)
         );
     }
-    out += "\nALARM: P(OOM within 15 min) ≥ 0.5 in three evaluations in a row; in brackets the share of the life that was left.\n\
-            ETA ½, ¼: error of the median ETA when that share of the life was left. 99 % HIT: the 99 % interval held the\n\
-            kernel's kill, at ½, ¼ and ⅒ of the life. PREDICT_LINEAR: predict_linear(memory[15m], 900) ≥ limit, three times.\n";
+    out += "\nALARM: P(within the horizon) ≥ 0.5 in three evaluations in a row; in brackets the share of the life that was left.\n\
+            ETA ½, ¼: error of the median ETA when that share of the life was left. 99 % HIT: the 99 % interval held\n\
+            what happened, at ½, ¼ and ⅒ of the life. PREDICT_LINEAR: predict_linear(level[15m], horizon) ≥ limit, three\n\
+            times. The horizon is 15 minutes, of filesystems 24 hours.\n";
     out
 }

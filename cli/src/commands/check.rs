@@ -7,6 +7,7 @@ use crate::{
     Globals,
     args::{OutputForm, TargetArgs},
     error::{CliError, EXIT_TOOL, EXIT_UNHEALTHY},
+    measure::Measure,
     model::{self, SubjectReport, worst_status},
     render::{Style, Trend, human, json, table},
     source::{Freshness, Source},
@@ -83,38 +84,32 @@ fn exit_code(reports: &[SubjectReport]) -> ExitCode {
     }
 }
 
-/// Recent levels of the subjects that have a forecast worth drawing.
+/// Recent levels behind the forecasts worth drawing.
 async fn trends(
     source: &Source,
     reports: &[SubjectReport],
     as_of: Option<i64>,
 ) -> Result<Vec<(i64, Trend)>, CliError> {
     let mut trends = Vec::new();
-    for r in reports
-        .iter()
-        .filter(|r| r.predictions.iter().any(|p| p.eta_seconds.is_some()))
-        .take(TRENDS)
-    {
-        let Some(newest) = r.ts else { continue };
+    let foreseen = reports.iter().flat_map(|r| r.predictions.iter().map(move |p| (r, p)));
+    for (r, p) in foreseen.filter(|(_, p)| p.eta_seconds.is_some()).take(TRENDS) {
+        let (Some(newest), Some(measure)) = (r.ts, Measure::of(&p.kind)) else { continue };
         let since = crate::time::rfc3339(newest - TREND_SECONDS * 1_000_000);
-        let sql = format!(
-            "SELECT ts, memory_level_bytes FROM resources WHERE series_id = {} AND ts >= TIMESTAMP {} \
-             AND memory_level_bytes IS NOT NULL ORDER BY ts",
-            r.subject.series_id,
-            literal(&since)
-        );
+        let sql = measure.sql(r.subject.series_id, Some(&since));
         let (_, batches) = source.query(&sql, as_of).await?;
         let points = crate::cell::rows(&batches)
             .filter_map(|row| {
                 let age = (row.time("ts")? - newest) as f64 / 1e6;
-                Some((age, row.float("memory_level_bytes")?))
+                Some((age, row.float("level")?))
             })
             .collect();
-        let x = &r.resources;
-        let threshold =
-            x.memory_level_bytes.zip(x.memory_headroom_bytes).map(|(l, h)| (l + h) as f64);
-        let eta_seconds = r.predictions.iter().find_map(|p| p.eta_seconds);
-        trends.push((r.subject.series_id, Trend { points, threshold, eta_seconds }));
+        let trend = Trend {
+            kind: p.kind.clone(),
+            points,
+            threshold: measure.now(&r.resources).map(|(_, most)| most as f64),
+            eta_seconds: p.eta_seconds,
+        };
+        trends.push((r.subject.series_id, trend));
     }
     Ok(trends)
 }

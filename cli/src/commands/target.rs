@@ -19,7 +19,7 @@ const SHOWN: usize = 10;
 /// The target as the relations take it: `-n NS` goes before it.
 pub fn full_target(target: &str, global: &GlobalArgs) -> String {
     match &global.namespace {
-        Some(ns) if !target.starts_with("pid:") && !target.starts_with('/') => {
+        Some(ns) if !["pid:", "disk:", "/"].iter().any(|p| target.starts_with(p)) => {
             format!("{ns}/{target}")
         }
         _ => target.to_owned(),

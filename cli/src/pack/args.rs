@@ -21,9 +21,15 @@ pub struct RecordArgs {
     /// Hard memory limit of the cgroup that COMMAND runs in
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE", requires = "command")]
     pub memory_limit: Option<u64>,
+    /// Most processes and threads in that cgroup; one more being refused counts as an incident
+    #[arg(long, value_name = "NUMBER", requires = "command")]
+    pub pids_limit: Option<u64>,
     /// Change that limit after a time, for example 120s=192MiB (may be repeated)
     #[arg(long, value_name = "TIME=SIZE", requires = "command")]
     pub change_limit: Vec<LimitChange>,
+    /// Record the filesystem that is mounted here, too; it is full, or has no inodes left, counts as an incident
+    #[arg(long, value_name = "MOUNT")]
+    pub filesystem: Option<PathBuf>,
     /// Take the rows from the store (--store or storage.url) instead: from this time on
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["command", "duration"])]
     pub since: Option<String>,

@@ -2,8 +2,6 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use arrow::datatypes::Int64Type;
-use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
 use serde_json::{Value, json};
 use tapio_query::{Engine, EngineOptions};
 use tapio_sql::PatternCatalog;
@@ -11,7 +9,9 @@ use tapio_store::{HotSource, Store};
 
 use super::{manifest::Manifest, source::PackSource};
 use crate::{
+    cell::{Row, rows},
     error::CliError,
+    measure::Measure,
     model::{Prediction, SubjectReport, check_reports},
     render::json,
     time::steps,
@@ -56,44 +56,39 @@ impl Walk {
         Ok(check_reports(&batches))
     }
 
-    /// Used memory against the limit of a subject, for the baselines: (ts µs, value, limit).
-    pub(crate) fn memory(&self, series_id: i64) -> Vec<(i64, f64, f64)> {
-        let mut out = Vec::new();
-        for hot in self.source.hot("resources").batches {
-            let b = &hot.batch;
-            let column = |n: &str| b.column_by_name(n)?.as_primitive_opt::<Int64Type>();
-            let ts = b
-                .column_by_name("ts")
-                .and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
-            let (Some(ids), Some(limit), Some(headroom), Some(ts)) = (
-                column("series_id"),
-                column("memory_limit_bytes"),
-                column("memory_headroom_bytes"),
-                ts,
-            ) else {
-                continue;
-            };
-            for (((id, limit), headroom), ts) in ids.iter().zip(limit).zip(headroom).zip(ts) {
-                if id == Some(series_id)
-                    && let (Some(l), Some(h), Some(t)) = (limit, headroom, ts)
-                {
-                    out.push((t, (l - h) as f64, l as f64));
-                }
-            }
+    /// What the pack is about: what ended it, else filesystems where it has some, else memory.
+    pub(crate) fn measure(&self) -> Measure {
+        match self.manifest.truth.first() {
+            Some(t) => Measure::of(&t.ty).unwrap_or(Measure::OOM),
+            None if self.source.hot("disks").batches.is_empty() => Measure::OOM,
+            None => Measure::of("disk_full").unwrap_or(Measure::OOM),
         }
-        out.sort_by_key(|p| p.0);
-        out
+    }
+
+    /// Level and limit of a subject, for the baselines: (ts µs, level, limit).
+    pub(crate) async fn levels(
+        &self,
+        series_id: i64,
+        measure: Measure,
+    ) -> Result<Vec<(i64, f64, f64)>, CliError> {
+        let sql = measure.sql(series_id, None);
+        let (_, batches) = self.engine.sql(&sql, None).await.map_err(CliError::tool)?;
+        let level = |row: Row<'_>| Some((row.time("ts")?, row.float("level")?, row.float("most")?));
+        Ok(rows(&batches).filter_map(level).collect())
     }
 }
 
-/// The prediction of memory running out, if there is one.
-pub(crate) fn oom(report: &SubjectReport) -> Option<&Prediction> {
-    report.predictions.iter().find(|p| p.kind == "oom")
+/// What a report predicts of one kind, if anything.
+pub(crate) fn prediction<'a>(
+    report: &'a SubjectReport,
+    measure: &Measure,
+) -> Option<&'a Prediction> {
+    report.predictions.iter().find(|p| p.kind == measure.kind)
 }
 
 /// The line of one subject at one time, as `replay -o json` prints it.
-pub(crate) fn line(at: &str, report: &SubjectReport) -> Value {
-    let prediction = report.predictions.first().map(|p| json::prediction(p, &report.subject));
+pub(crate) fn line(at: &str, report: &SubjectReport, measure: &Measure) -> Value {
+    let prediction = prediction(report, measure).map(|p| json::prediction(p, &report.subject));
     let insights: Vec<&str> = report.insights.iter().map(|i| i.id.as_str()).collect();
     json!({
         "at": at,

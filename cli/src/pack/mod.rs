@@ -10,6 +10,7 @@ mod manifest;
 mod record;
 mod replay;
 mod source;
+mod truth;
 mod write;
 
 pub use args::{LimitChange, RecordArgs, ReplayArgs};

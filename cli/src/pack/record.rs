@@ -12,30 +12,28 @@ use std::{
 
 use arrow::array::AsArray;
 use indicatif::{ProgressBar, ProgressStyle};
-use tapio_ingest::{Clock, Collector, CollectorOptions, SystemClock};
+use tapio_ingest::{Clock, Collector, CollectorOptions, Filesystems, SystemClock};
 use tapio_query::{Engine, EngineOptions};
 use tapio_sql::{PatternCatalog, TableBatch, catalog};
 use tapio_store::Store;
 
 use super::{
     args::{LimitChange, RecordArgs},
-    manifest::Truth,
+    truth::{self, Watch},
     write::{About, Rows, prepare, write},
 };
 use crate::{
     Globals,
     args::OutputForm,
     cage::Cage,
-    cell::rows,
     commands::print_bytes,
     error::CliError,
+    measure::Measure,
     time::{parse_time, rfc3339},
     units::bytes_words,
 };
 
 const CADENCE: Duration = Duration::from_secs(1);
-/// How often the kernel's counter is read, to know the time of a kill better than a tick does.
-const TRUTH_CADENCE: Duration = Duration::from_millis(20);
 /// Ticks after the end of the command, so that its end is on record.
 const TICKS_AFTER: u32 = 3;
 
@@ -67,7 +65,10 @@ pub async fn record(args: &RecordArgs, globals: &Globals) -> Result<ExitCode, Cl
     } else {
         let rows: u64 = manifest.files.iter().map(|f| f.rows).sum();
         let what = match manifest.truth.first() {
-            Some(t) => format!("the kernel killed in {} at {}", t.subject, t.at),
+            Some(t) => {
+                let happened = Measure::of(&t.ty).map_or(t.ty.as_str(), |m| m.happened);
+                format!("{happened} {} at {}", t.subject, t.at)
+            }
             None => "nothing failed".into(),
         };
         let (out, start, end) = (args.out.display(), &manifest.start, &manifest.end);
@@ -82,11 +83,26 @@ fn observe(args: &RecordArgs, stop: &AtomicBool) -> Result<(Rows, About), CliErr
         false => {
             let limit = args.memory_limit.unwrap_or(i64::MAX as u64 & !0xfff);
             let name = format!("tapio-record-{}", std::process::id());
-            Some(Cage::new(&name, limit).map_err(CliError::tool)?)
+            let cage = Cage::new(&name, limit).map_err(CliError::tool)?;
+            if let Some(most) = args.pids_limit {
+                cage.set_pids_limit(most).map_err(CliError::tool)?;
+            }
+            Some(cage)
         }
     };
     let filter = cage.as_ref().map(Cage::path).or_else(|| args.cgroup.clone());
-    let options = CollectorOptions { filter, ..CollectorOptions::default() };
+    // Without a filter the whole machine is recorded.
+    let filesystems = match (&args.filesystem, &filter) {
+        (Some(path), _) => Filesystems::At(path.clone()),
+        (None, Some(_)) => Filesystems::None,
+        (None, None) => Filesystems::All,
+    };
+    let options = CollectorOptions {
+        filter,
+        filesystems,
+        filesystem_interval: CADENCE,
+        ..CollectorOptions::default()
+    };
     let mut collector = Collector::new(options).map_err(CliError::tool)?;
     let mut child = match &cage {
         Some(cage) => Some(Running::start(cage, &args.command)?),
@@ -96,7 +112,10 @@ fn observe(args: &RecordArgs, stop: &AtomicBool) -> Result<(Rows, About), CliErr
     let done = AtomicBool::new(false);
     let rows = thread::scope(|scope| {
         if let Some(cage) = &cage {
-            scope.spawn(|| watch(cage, &truth, &done));
+            let pid = child.as_ref().map(|c| c.0.id());
+            let watch = Watch { cage, filesystem: args.filesystem.as_deref(), pid };
+            let (truth, done) = (&truth, &done);
+            scope.spawn(move || watch.run(truth, done));
         }
         let rows = ticks(args, &mut collector, cage.as_ref(), child.as_mut(), stop);
         done.store(true, Ordering::Relaxed);
@@ -104,7 +123,7 @@ fn observe(args: &RecordArgs, stop: &AtomicBool) -> Result<(Rows, About), CliErr
     })?;
     let mut truth = truth.into_inner().unwrap_or_default();
     if cage.is_none() {
-        truth = truth_of(&rows, args.cgroup.as_deref());
+        truth = truth::kills(&rows, args.cgroup.as_deref());
     }
     let command = if args.command.is_empty() {
         "(this machine as it ran)".into()
@@ -172,61 +191,6 @@ fn progress(duration: Option<Duration>) -> ProgressBar {
     }
 }
 
-/// Writes down every rise of the kernel's kill counter, until `done`.
-fn watch(cage: &Cage, truth: &Mutex<Vec<Truth>>, done: &AtomicBool) {
-    let clock = SystemClock;
-    let mut before = 0;
-    loop {
-        let last = done.load(Ordering::Relaxed);
-        if let Ok((now, counter)) = cage.oom_kills()
-            && now > before
-        {
-            let entry = Truth {
-                ty: "oom".into(),
-                at: rfc3339(clock.now_us()),
-                subject: cage.path(),
-                counter: format!("{counter} {before} → {now}"),
-            };
-            if let Ok(mut t) = truth.lock() {
-                t.push(entry);
-            }
-            before = now;
-        }
-        if last {
-            return;
-        }
-        thread::sleep(TRUTH_CADENCE);
-    }
-}
-
-/// The kills that the collector saw in the same counters. Where one cgroup is recorded, kills elsewhere (its ancestors
-/// and the node are in the pack, too) are not about it.
-fn truth_of(recorded: &Rows, cgroup: Option<&str>) -> Vec<Truth> {
-    let events = recorded.table("events");
-    let cgroup = cgroup.map(|c| format!("/{}", c.trim_matches('/')));
-    let is_inside = |subject: &str| {
-        let Some(c) = &cgroup else { return true };
-        subject
-            .strip_prefix(c.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            || c == "/"
-    };
-    let mut truth: Vec<Truth> = rows(events)
-        .filter(|r| r.text("kind").as_deref() == Some("oom.kill"))
-        .filter_map(|r| {
-            Some(Truth {
-                ty: "oom".into(),
-                at: rfc3339(r.time("ts")?),
-                subject: r.text("cgroup").or_else(|| r.text("node"))?,
-                counter: r.text("message").unwrap_or_default(),
-            })
-        })
-        .filter(|t| is_inside(&t.subject))
-        .collect();
-    truth.sort_by(|a, b| (&a.at, &a.subject).cmp(&(&b.at, &b.subject)));
-    truth
-}
-
 /// A command that is ended with the recording.
 struct Running(Child);
 
@@ -278,7 +242,8 @@ async fn from_store(
     };
     let time = |us: i64| format!("arrow_cast({us}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
     let mut recorded = Rows::default();
-    for (table, since) in [("resources", since), ("events", since), ("series", 0)] {
+    for (table, since) in [("resources", since), ("disks", since), ("events", since), ("series", 0)]
+    {
         let Some(def) = catalog().get(table) else { continue };
         let sql = format!(
             "SELECT * FROM {table} WHERE ts >= {} AND ts <= {}{under}",
@@ -297,7 +262,7 @@ async fn from_store(
             recorded.add(TableBatch::try_new(def.clone(), batch).map_err(CliError::tool)?);
         }
     }
-    let truth = truth_of(&recorded, args.cgroup.as_deref());
+    let truth = truth::kills(&recorded, args.cgroup.as_deref());
     let command = format!("(from a store, {} on)", rfc3339(since));
     Ok((recorded, About { command, license: args.license.clone(), truth }))
 }

@@ -12,16 +12,17 @@ use tapio_models::{Alarm, AlarmChange};
 
 use super::{
     args::ReplayArgs,
-    evaluate::{Walk, line, oom},
+    evaluate::{Walk, line, prediction},
     manifest::{PackError, Truth, sha256},
 };
 use crate::{
     Globals,
     args::OutputForm,
     error::CliError,
+    measure::Measure,
     model::SubjectReport,
     time::{clock_time, parse_time, rfc3339},
-    units::{bytes_words, duration_words, interval_words},
+    units::{amount_words, duration_words, interval_words},
 };
 
 /// An alarm of one subject.
@@ -51,9 +52,8 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
         out.write_all(text.as_bytes()).map_err(|e| CliError::output(&e))
     };
     let times = walk.times();
-    if !json {
-        print(&mut out, &header(&walk))?;
-    }
+    let measure = walk.measure();
+    let mut headed = json;
     // Lines are printed at the end in JSON, at once for humans: only then is there something to wait for.
     let bar = if json { ProgressBar::new(times.len() as u64) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("replaying {bar:30} {pos}/{len}, {eta} left") {
@@ -61,11 +61,11 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
     }
     let mut watched: Vec<Watched> = Vec::new();
     let mut transcript = String::new();
-    let mut killed = false;
+    let mut happened = false;
     for at in times {
         let text_at = rfc3339(at);
         for report in &walk.evaluate(at).await? {
-            let _ = writeln!(transcript, "{}", line(&text_at, report));
+            let _ = writeln!(transcript, "{}", line(&text_at, report, &measure));
             let series_id = report.subject.series_id;
             let index =
                 watched.iter().position(|w| w.series_id == series_id).unwrap_or_else(|| {
@@ -73,19 +73,28 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
                     watched.len() - 1
                 });
             let Some(w) = watched.get_mut(index) else { continue };
-            let change = w.alarm.push(at, oom(report).and_then(|p| p.probability));
+            let change = w.alarm.push(at, prediction(report, &measure).and_then(|p| p.probability));
             if change == AlarmChange::Raised && w.first.is_none() {
                 w.first = Some(at);
             }
-            if !json && report.subject.kind != "node" {
+            let shown = match measure.kind {
+                "oom" => report.subject.kind != "node",
+                _ => prediction(report, &measure).is_some(),
+            };
+            if !json && shown {
+                if !headed {
+                    headed = true;
+                    let p = prediction(report, &measure).and_then(|p| p.horizon_seconds);
+                    print(&mut out, &header(&walk, &measure, p))?;
+                }
                 let raised = change == AlarmChange::Raised;
                 let truth = walk.manifest.truth.iter().find(|t| time_of(t).is_ok_and(|t| t <= at));
-                if let (Some(t), false) = (truth, killed) {
-                    killed = true;
-                    print(&mut out, &kernel_line(t))?;
+                if let (Some(t), false) = (truth, happened) {
+                    happened = true;
+                    print(&mut out, &truth_line(t, &measure))?;
                 }
-                if !killed {
-                    print(&mut out, &human_line(at, report, raised))?;
+                if !happened {
+                    print(&mut out, &human_line(at, report, &measure, raised))?;
                 }
                 out.flush().map_err(|e| CliError::output(&e))?;
             }
@@ -109,6 +118,9 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
         }});
         print(&mut out, &format!("{summary}\n"))?;
     } else {
+        if !headed {
+            print(&mut out, &header(&walk, &measure, None))?;
+        }
         print(&mut out, &summary(&walk, first_alarm, lead, &digest))?;
     }
     out.flush().map_err(|e| CliError::output(&e))?;
@@ -122,34 +134,40 @@ pub(crate) fn time_of(truth: &Truth) -> Result<i64, CliError> {
     })
 }
 
-fn header(walk: &Walk) -> String {
+fn header(walk: &Walk, measure: &Measure, horizon_s: Option<f64>) -> String {
     let m = &walk.manifest;
+    let within = match horizon_s.map(|s| s.round() as i64) {
+        None => "P".to_owned(),
+        Some(s) if s % 3600 == 0 => format!("P(WITHIN {} H)", s / 3600),
+        Some(s) => format!("P(WITHIN {} MIN)", s / 60),
+    };
     format!(
         "REPLAY: {} ({})\n  Recorded: {} .. {} on {}\n  Command:  {}\n\n  \
-         {:8}  {:>22}  {:>10}  {:>21}  {:>16}\n",
+         {:8}  {:>22}  {:>12}  {:>21}  {within:>16}\n",
         m.name,
-        if m.truth.is_empty() { "nothing failed" } else { "ended by the kernel" },
+        match (m.truth.is_empty(), measure.kind) {
+            (true, _) => "nothing failed",
+            (false, "oom") => "ended by the kernel",
+            _ => "an incident",
+        },
         m.start,
         m.end,
         m.kernel,
         m.command,
         "TIME",
-        "MEMORY / LIMIT",
-        "OOM IN",
+        measure.title,
+        measure.eta_title,
         "80 % INTERVAL",
-        "P(WITHIN 15 MIN)"
     )
 }
 
-fn human_line(at: i64, report: &SubjectReport, raised: bool) -> String {
-    let r = &report.resources;
-    let memory = match r.memory_limit_bytes.zip(r.memory_headroom_bytes) {
-        Some((limit, headroom)) => {
-            format!("{} / {}", bytes_words((limit - headroom) as f64), bytes_words(limit as f64))
-        }
+fn human_line(at: i64, report: &SubjectReport, measure: &Measure, raised: bool) -> String {
+    let words = |n: i64| amount_words(measure.kind, n as f64);
+    let level = match measure.now(&report.resources) {
+        Some((level, most)) => format!("{} / {}", words(level), words(most)),
         None => "not known".into(),
     };
-    let prediction = oom(report);
+    let prediction = prediction(report, measure);
     let eta = prediction.and_then(|p| p.eta_seconds);
     let interval = prediction
         .filter(|_| eta.is_some())
@@ -161,29 +179,28 @@ fn human_line(at: i64, report: &SubjectReport, raised: bool) -> String {
         .map_or_else(|| "-".into(), |p| format!("{:.0} %", p * 100.0));
     let mark = if raised { "  ← ALARM" } else { "" };
     format!(
-        "  {:8}  {memory:>22}  {eta:>10}  {interval:>21}  {probability:>16}{mark}\n",
+        "  {:8}  {level:>22}  {eta:>12}  {interval:>21}  {probability:>16}{mark}\n",
         clock_time(at)
     )
 }
 
-fn kernel_line(t: &Truth) -> String {
+fn truth_line(t: &Truth, measure: &Measure) -> String {
     let at = time_of(t).map_or_else(|_| t.at.clone(), clock_time);
-    format!(
-        "  {at:8}  ✗ the kernel killed a process in {} for lack of memory ({})\n",
-        t.subject, t.counter
-    )
+    format!("  {at:8}  ✗ {} {} ({})\n", measure.happened, t.subject, t.counter)
 }
 
 fn summary(walk: &Walk, first_alarm: Option<i64>, lead: Option<f64>, digest: &str) -> String {
     let said = match (first_alarm, lead) {
         (Some(a), Some(l)) => {
-            format!("Alarm at {}, {} before the kernel's kill.", clock_time(a), duration_words(l))
+            let what =
+                if walk.measure() == Measure::OOM { "the kernel's kill" } else { "it happened" };
+            format!("Alarm at {}, {} before {what}.", clock_time(a), duration_words(l))
         }
         (Some(a), None) => {
             format!("Alarm at {}, and nothing had failed when the recording ended.", clock_time(a))
         }
         (None, _) if walk.manifest.truth.is_empty() => "No alarm, and nothing failed.".into(),
-        (None, _) => "No alarm: the kill came unannounced.".into(),
+        (None, _) => "No alarm: it came unannounced.".into(),
     };
     format!(
         "\n{said}\nAn alarm is P ≥ 0.5 in three evaluations in a row. sha256 of all lines: {}\n",

@@ -7,12 +7,13 @@ use super::{
     style::Style,
 };
 use crate::{
+    measure::Measure,
     model::{
         CONFIDENCE_MIN_N, Degraded, Evidence, Fix, Origin, Prediction, SubjectReport, WhyEntry,
         WhyReport, status_rank, worst_status,
     },
     time::clock_time,
-    units::{bytes_words, duration_words, interval_words, percent_words},
+    units::{amount_words, bytes_words, duration_words, interval_words, percent_words},
 };
 
 /// How many healthy subjects a check of everything shows by name.
@@ -74,20 +75,40 @@ fn everything(out: &mut String, view: &CheckView<'_>, style: Style) {
         line(out, "");
         subject_block(out, &r.subject.as_target(), r, view, style);
     }
-    let quiet: Vec<_> = order.iter().filter(|r| r.status == "healthy").collect();
-    if !quiet.is_empty() {
-        line(out, "");
-        let more = quiet.len().saturating_sub(SHOWN_QUIET);
-        let note = if more > 0 {
-            format!(" (largest {SHOWN_QUIET} of {})", quiet.len())
-        } else {
-            String::new()
-        };
-        line(out, &style.bold(&format!("HEALTHY{note}:")));
-        for r in quiet.iter().take(SHOWN_QUIET) {
-            let text = format!("  {:<9} {}", r.subject.kind, r.subject.as_target());
-            line(out, &format!("{text:<60}  {}", memory(r)));
-        }
+    let healthy = order.iter().filter(|r| r.status == "healthy").copied();
+    let (mut disks, others): (Vec<_>, Vec<_>) =
+        healthy.partition(|r| r.subject.kind == "filesystem");
+    let disk = Measure::of("disk_full");
+    let free = |r: &SubjectReport| {
+        let (used, most) = disk.and_then(|m| m.now(&r.resources)).unwrap_or((0, 1));
+        1.0 - used as f64 / most.max(1) as f64
+    };
+    disks.sort_by(|a, b| free(a).total_cmp(&free(b)));
+    quiet(out, "HEALTHY", "largest", &others, memory, style);
+    quiet(out, "HEALTHY FILESYSTEMS", "fullest", &disks, |r| share(disk, r), style);
+}
+
+/// Names some subjects that nothing is wrong with.
+fn quiet(
+    out: &mut String,
+    title: &str,
+    which: &str,
+    reports: &[&SubjectReport],
+    level: impl Fn(&SubjectReport) -> String,
+    style: Style,
+) {
+    if reports.is_empty() {
+        return;
+    }
+    line(out, "");
+    let note = match reports.len() {
+        n if n > SHOWN_QUIET => format!(" ({which} {SHOWN_QUIET} of {n})"),
+        _ => String::new(),
+    };
+    line(out, &style.bold(&format!("{title}{note}:")));
+    for r in reports.iter().take(SHOWN_QUIET) {
+        let text = format!("  {:<10} {}", r.subject.kind, r.subject.as_target());
+        line(out, &format!("{text:<60}  {}", level(r)));
     }
 }
 
@@ -101,11 +122,23 @@ fn subject_block(
     line(out, &style.bold(&format!("HEALTH STATUS: {title}")));
     line(out, &format!("  Status: {}", style.by_level(&r.status, &r.status.to_uppercase())));
     line(out, &format!("  Subject: {}", subject_line(r)));
-    let mut facts = vec![format!("Memory: {}", memory(r))];
-    facts.push(match r.resources.cpu_percent {
-        Some(p) => format!("CPU: {p:.0}%"),
-        None => "CPU: not known".into(),
-    });
+    let mut facts = Vec::new();
+    if r.subject.kind == "filesystem" {
+        facts.push(format!("Disk: {}", share(Measure::of("disk_full"), r)));
+        facts.push(format!("Inodes: {}", share(Measure::of("inodes"), r)));
+    } else {
+        facts.push(format!("Memory: {}", memory(r)));
+        facts.push(match r.resources.cpu_percent {
+            Some(p) => format!("CPU: {p:.0}%"),
+            None => "CPU: not known".into(),
+        });
+        if r.resources.pids_limit.is_some() {
+            facts.push(format!("Pids: {}", share(Measure::of("pids"), r)));
+        }
+        if r.resources.fds_limit.is_some() {
+            facts.push(format!("File descriptors: {}", share(Measure::of("fds"), r)));
+        }
+    }
     if let Some(n) = r.resources.restarts {
         facts.push(format!("Restarts: {n}"));
     }
@@ -121,8 +154,9 @@ fn subject_block(
     }
     if !r.predictions.is_empty() {
         line(out, &style.bold("🔮 PREDICTIONS:"));
-        let trend = view.trends.iter().find(|(id, _)| *id == r.subject.series_id).map(|(_, t)| t);
         for p in &r.predictions {
+            let of_this = |(id, t): &&(i64, Trend)| *id == r.subject.series_id && t.kind == p.kind;
+            let trend = view.trends.iter().find(of_this).map(|(_, t)| t);
             prediction(out, p, r, trend, style);
         }
     }
@@ -168,6 +202,15 @@ fn subject_line(r: &SubjectReport) -> String {
     text
 }
 
+/// How much of what there is is in use.
+fn share(measure: Option<Measure>, r: &SubjectReport) -> String {
+    let known = measure.and_then(|m| Some((m, m.now(&r.resources)?)));
+    let Some((measure, (level, most))) = known else { return "not known".into() };
+    let words = |n: i64| amount_words(measure.kind, n as f64);
+    let share = if most > 0 { level as f64 / most as f64 * 100.0 } else { 100.0 };
+    format!("{}/{} ({share:.1}%)", words(level), words(most))
+}
+
 fn memory(r: &SubjectReport) -> String {
     let x = &r.resources;
     let Some(level) = x.memory_level_bytes.or(x.memory_usage_bytes) else {
@@ -193,9 +236,11 @@ fn prediction(
     trend: Option<&Trend>,
     style: Style,
 ) {
-    let what = event_words(&p.kind);
+    // Types that this version does not know can come from user patterns.
+    let (noun, verb) =
+        Measure::of(&p.kind).map_or((p.kind.as_str(), "reach its limit"), |m| (m.noun, m.verb));
     if let (None, Some(reason)) = (p.probability, &p.cannot_say) {
-        line(out, &format!("   → Cannot say when {}: {reason}", what.noun));
+        line(out, &format!("   → Cannot say when {noun}: {reason}"));
         return;
     }
     let horizon = p.horizon_seconds.map(duration_words);
@@ -214,18 +259,19 @@ fn prediction(
                 "{} {} {} in {}",
                 r.subject.noun(),
                 if likely { "will" } else { "may" },
-                what.verb,
+                verb,
                 duration_words(eta)
             );
             let level = if likely { "critical" } else { "warning" };
             line(out, &format!("   → {} ({interval}{chance})", style.by_level(level, &text)));
         }
-        None => line(out, &format!("   → No {} in sight ({chance})", what.noun)),
+        None => line(out, &format!("   → No {noun} in sight ({chance})")),
     }
     if let (Some(trend), Some(width)) = (trend, style.width)
         && let Some((history, forecast)) = sparkline(trend, width.saturating_sub(40).min(60))
     {
-        let limit = trend.threshold.map(|t| format!(" {}", bytes_words(t))).unwrap_or_default();
+        let limit =
+            trend.threshold.map(|t| format!(" {}", amount_words(&p.kind, t))).unwrap_or_default();
         let bar = if forecast.is_empty() { "" } else { "│" };
         line(
             out,
@@ -237,8 +283,8 @@ fn prediction(
         );
     }
     let mut basis = Vec::new();
-    if let Some(slope) = p.slope_bytes_per_second {
-        basis.push(format!("slope {}/s", bytes_words(slope)));
+    if let Some(slope) = p.slope_per_second {
+        basis.push(format!("slope {}/s", amount_words(&p.kind, slope)));
     }
     if let Some(model) = &p.model {
         basis.push(format!("model {model}"));
@@ -249,24 +295,6 @@ fn prediction(
     }
     basis.push(format!("confidence {}", confidence(p.confidence_rate, p.confidence_n)));
     line(out, &format!("     {}", style.dim(&basis.join(", "))));
-}
-
-struct EventWords {
-    noun: &'static str,
-    verb: &'static str,
-}
-
-fn event_words(kind: &str) -> EventWords {
-    let (noun, verb) = match kind {
-        "oom" => ("OOM", "OOM"),
-        "disk_full" => ("full disk", "fill its disk"),
-        "inodes" => ("shortage of inodes", "run out of inodes"),
-        "pids" => ("shortage of pids", "run out of pids"),
-        "fds" => ("shortage of file descriptors", "run out of file descriptors"),
-        "cert_expiry" => ("expired certificate", "see its certificate expire"),
-        _ => ("quota reached", "reach its quota"),
-    };
-    EventWords { noun, verb }
 }
 
 /// The observed rate of such statements with its n, or why there is none.

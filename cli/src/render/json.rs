@@ -138,7 +138,8 @@ pub fn prediction(p: &Prediction, s: &Subject) -> Value {
         "model": p.model,
         "window_seconds": p.window_seconds,
         "samples": p.samples,
-        "slope_bytes_per_second": p.slope_bytes_per_second,
+        "slope_per_second": p.slope_per_second,
+        "slope_bytes_per_second": p.slope_per_second.filter(|_| p.is_of_bytes()),
         "cannot_say": p.cannot_say,
     })
 }
@@ -186,6 +187,12 @@ fn resources(r: &SubjectReport) -> Value {
         "pids_limit": x.pids_limit,
         "restarts": x.restarts,
         "oom_kills": x.oom_kills,
+        "fds": x.fds,
+        "fds_limit": x.fds_limit,
+        "disk_used_bytes": x.disk_used_bytes,
+        "disk_available_bytes": x.disk_available_bytes,
+        "inodes_used": x.inodes_used,
+        "inodes_limit": x.inodes_limit,
     })
 }
 

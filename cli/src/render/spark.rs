@@ -3,6 +3,8 @@
 /// What to draw.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trend {
+    /// Type of the prediction that it belongs to.
+    pub kind: String,
     /// Seconds before the newest point, and the level there, oldest first.
     pub points: Vec<(f64, f64)>,
     /// The level that must not be reached.
@@ -65,7 +67,8 @@ mod tests {
     #[test]
     fn history_and_forecast_rise_to_the_threshold() {
         let points: Vec<_> = (0..60).map(|i| (-60.0 + f64::from(i), f64::from(i))).collect();
-        let trend = Trend { points, threshold: Some(118.0), eta_seconds: Some(60.0) };
+        let trend =
+            Trend { points, threshold: Some(118.0), eta_seconds: Some(60.0), ..Trend::default() };
         let (history, forecast) = sparkline(&trend, 17).unwrap();
         assert_eq!((history.as_str(), forecast.as_str()), ("▁▁▂▂▃▃▄▄", "▅▅▆▆▇▇██"));
         let (history, forecast) =

@@ -109,7 +109,7 @@ fn check_batch() -> RecordBatch {
         ("model", texts(&[Some("robust_line"), None, None])),
         ("window_seconds", floats(&[Some(240.0), None, None])),
         ("samples", ints(&[Some(240), None, None])),
-        ("slope_bytes_per_second", floats(&[Some(2_516_582.4), None, None])),
+        ("slope_per_second", floats(&[Some(2_516_582.4), None, None])),
         ("cannot_say", texts(&[None, Some("no limit applies"), None])),
         ("insight_id", texts(&[Some("i-1"), None, None])),
         ("pattern", texts(&[Some("memory_leak_oom"), None, None])),
@@ -243,7 +243,12 @@ HEALTH STATUS: leaky
 fn a_terminal_gets_colours_and_a_sparkline() {
     let reports = check_reports(&[check_batch().slice(0, 1)]);
     let points = (0..100).map(|i| (f64::from(i) - 100.0, f64::from(i) * 8_388_608.0)).collect();
-    let trend = Trend { points, threshold: Some(1_073_741_824.0), eta_seconds: Some(93.3) };
+    let trend = Trend {
+        kind: "oom".into(),
+        points,
+        threshold: Some(1_073_741_824.0),
+        eta_seconds: Some(93.3),
+    };
     let origin = origin();
     let trends = [(1, trend)];
     let style = Style { color: true, width: Some(80) };
@@ -266,7 +271,7 @@ fn check_of_everything_counts_and_lists() {
         ),
         "{text}"
     );
-    assert!(text.contains("HEALTHY:\n  cgroup    /jobs/calm"), "{text}");
+    assert!(text.contains("HEALTHY:\n  cgroup     /jobs/calm"), "{text}");
     assert!(text.contains("50 MiB (no limit)"), "{text}");
     assert!(text.ends_with("a running tapio-server sees further\n"), "{text}");
 }
@@ -305,7 +310,7 @@ fn check_as_json_has_the_published_shape() {
             "eta_high_seconds": 130.0, "eta_low99_seconds": null, "eta_high99_seconds": null,
             "probability": 0.998, "horizon_seconds": 900.0, "confidence": {"rate": null, "n": 0},
             "model": "robust_line", "window_seconds": 240.0, "samples": 240,
-            "slope_bytes_per_second": 2_516_582.4, "cannot_say": null
+            "slope_per_second": 2_516_582.4, "slope_bytes_per_second": 2_516_582.4, "cannot_say": null
         }])
     );
     assert_eq!(

@@ -69,10 +69,13 @@ async fn evaluate(
     Ok(batches)
 }
 
+/// Pattern, series, type of prediction.
+type Key = (String, i64, String);
+
 /// The findings that stand, so that each is stored when it starts and when its severity changes, not every time.
 #[derive(Debug, Default)]
 struct Episodes {
-    standing: HashMap<(String, i64), String>,
+    standing: HashMap<Key, String>,
 }
 
 impl Episodes {
@@ -82,13 +85,14 @@ impl Episodes {
         let mut mask = Vec::new();
         if let Some(found) = &found {
             for row in cell::rows(std::slice::from_ref(found.batch())) {
-                let key = (pattern.to_owned(), row.int("series_id").unwrap_or_default());
+                let series = row.int("series_id").unwrap_or_default();
+                let key = (pattern.to_owned(), series, row.text("type").unwrap_or_default());
                 let severity = row.text("severity").unwrap_or_default();
                 mask.push(self.standing.get(&key) != Some(&severity));
                 now.insert(key, severity);
             }
         }
-        self.standing.retain(|(p, _), _| p != pattern);
+        self.standing.retain(|(p, ..), _| p != pattern);
         self.standing.extend(now);
         let found = found?;
         let rows = filter_record_batch(found.batch(), &BooleanArray::from(mask)).ok()?;

@@ -1,16 +1,19 @@
-//! The collector: cgroups (v1 and v2), the largest processes outside containers, the node.
+//! The collector: cgroups (v1 and v2), the largest processes outside containers, filesystems, the node.
 //!
 //! What cannot be read is NULL and counted, never 0 (T8). A cgroup that vanishes while it is read loses the row of that
 //! tick; nothing is invented for it.
 
 mod attribution;
 mod cgroup;
+mod disk;
 mod files;
 mod ids;
 mod mounts;
 mod node;
 mod parse;
 mod process;
+#[cfg(test)]
+mod real_disk;
 #[cfg(test)]
 mod real_machine;
 mod runner;
@@ -24,9 +27,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tapio_sql::{BatchError, TableBatch};
 
 pub use attribution::{Attribution, attribute};
+pub use disk::Filesystems;
 pub use runner::run;
 
 use crate::{Clock, Health, Severity, SystemClock};
+use disk::Disks;
 use files::Budget;
 use ids::Ids;
 use mounts::Mounts;
@@ -49,6 +54,10 @@ pub struct CollectorOptions {
     pub cluster: String,
     /// Only this cgroup (path below the mount point, leading slash), what is below it, its ancestors and the node.
     pub filter: Option<String>,
+    /// Which filesystems to read.
+    pub filesystems: Filesystems,
+    /// Time between two readings of the filesystems: whole ticks, at least one.
+    pub filesystem_interval: Duration,
     /// Time between ticks of [`run`].
     pub interval: Duration,
     /// The time.
@@ -64,6 +73,8 @@ impl Default for CollectorOptions {
             node: hostname(),
             cluster: String::new(),
             filter: None,
+            filesystems: Filesystems::default(),
+            filesystem_interval: Duration::from_secs(5),
             interval: Duration::from_secs(1),
             clock: Arc::new(SystemClock),
             health: Arc::default(),
@@ -96,7 +107,7 @@ pub enum CollectorError {
 /// The rows of one tick.
 #[derive(Debug, Clone)]
 pub struct Tick {
-    /// `resources`, and `series` and `events` if there are any; all with one `ts`.
+    /// `resources`, and `disks`, `series` and `events` if there are any; all with one `ts`.
     pub batches: Vec<TableBatch>,
     /// `observed_at` of the rows, µs: give it to [`Ingest::append_tick`](crate::Ingest::append_tick).
     pub through_us: i64,
@@ -111,6 +122,9 @@ pub struct Collector {
     node_id: Option<i64>,
     tree: Option<Tree>,
     processes: Processes,
+    disks: Disks,
+    /// Time since boot of the last reading of the filesystems, µs.
+    disks_at: Option<i64>,
     buffer: Vec<u8>,
     last: Option<Stamp>,
     /// Kills that the node counted and no cgroup did.
@@ -158,6 +172,7 @@ impl Collector {
             memory.map(|(v, root)| Tree::new(mounts, v, root, filter.clone(), budget.clone()));
         let node = Node::open(&options.proc_root, &budget);
         let processes = Processes::new(&options.proc_root, filter, budget);
+        let disks = Disks::new(options.filesystems.clone(), &options.proc_root);
         let mut ids = Ids::new(options.node.clone(), options.cluster.clone(), boot_id, health);
         let mut identity = ids.identity("node");
         identity.incarnation.clone_from(&ids.boot_id);
@@ -170,6 +185,8 @@ impl Collector {
             node_id,
             tree,
             processes,
+            disks,
+            disks_at: None,
             buffer: Vec::new(),
             last: None,
             kills: Unattributed::default(),
@@ -228,6 +245,8 @@ impl Collector {
             p => tree.as_ref()?.series_of(p),
         };
         self.processes.read(&mut self.ids, parent_of, &mut samples, &mut self.buffer);
+        let disks =
+            if self.disks_due() { self.disks.read(&mut self.ids, node_id) } else { Vec::new() };
         let fresh = self.ids.fresh();
 
         let observed = self.options.clock.now_us().max(ts);
@@ -246,10 +265,25 @@ impl Collector {
         if !samples.is_empty() {
             keep(sample::resources(&samples, ts, observed));
         }
+        if !disks.is_empty() {
+            keep(disk::disks(&disks, ts, observed));
+        }
         if !events.is_empty() {
             keep(sample::events(&events, &self.options.node, ts, observed));
         }
         Tick { batches, through_us: observed }
+    }
+
+    fn disks_due(&mut self) -> bool {
+        let boot = self.options.clock.boot_us();
+        // A tick that comes a little early still counts.
+        let slack = self.options.interval.as_micros() as i64 / 2;
+        let every = self.options.filesystem_interval.as_micros() as i64;
+        let due = self.disks_at.is_none_or(|at| boot - at + slack >= every);
+        if due {
+            self.disks_at = Some(boot);
+        }
+        due
     }
 
     fn stamp(&mut self, now_us: i64) -> i64 {

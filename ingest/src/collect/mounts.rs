@@ -57,7 +57,7 @@ impl Mounts {
 }
 
 /// Spaces and the like are written as `\040`.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut out = Vec::new();
     let bytes = text.as_bytes();
     let mut i = 0;

@@ -17,6 +17,7 @@ pub(crate) struct Node {
     loadavg: Option<Pinned>,
     pid_max: Option<Pinned>,
     threads_max: Option<Pinned>,
+    file_nr: Option<Pinned>,
     pressure: [Option<Pinned>; 3],
     tick_us: i64,
 }
@@ -31,6 +32,7 @@ impl Node {
             loadavg: open("loadavg"),
             pid_max: open("sys/kernel/pid_max"),
             threads_max: open("sys/kernel/threads-max"),
+            file_nr: open("sys/fs/file-nr"),
             pressure: ["pressure/cpu", "pressure/memory", "pressure/io"].map(open),
             tick_us: clock_tick_us(),
         }
@@ -75,6 +77,9 @@ impl Node {
             parse::number(p.read(buffer).bytes()?)
         });
         v[PIDS_LIMIT] = limits.into_iter().flatten().min();
+        if let Some(b) = self.file_nr.as_ref().and_then(|p| p.read(buffer).bytes()) {
+            (v[FDS], v[FDS_LIMIT]) = open_files(b);
+        }
         for (file, column) in self.pressure.iter().zip(PSI) {
             let Some(b) = file.as_ref().and_then(|p| p.read(buffer).bytes()) else { continue };
             (v[column], v[column + 1]) = parse::pressure(b);
@@ -88,6 +93,15 @@ fn threads(loadavg: &[u8]) -> Option<i64> {
     let word = loadavg.split(|b| *b == b' ').nth(3)?;
     let slash = word.iter().position(|b| *b == b'/')?;
     parse::number(&word[slash + 1..])
+}
+
+/// Open files and their limit from `/proc/sys/fs/file-nr`: `760\t0\t2466170` (allocated, free, most).
+fn open_files(text: &[u8]) -> (Option<i64>, Option<i64>) {
+    let mut words = text.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
+    let (allocated, free) =
+        (words.next().and_then(parse::number), words.next().and_then(parse::number));
+    let open = allocated.zip(free).map(|(a, f)| a - f);
+    (open, words.next().and_then(parse::limit).flatten())
 }
 
 /// µs of one clock tick in /proc.

@@ -107,6 +107,13 @@ pub(crate) fn process_stat(text: &[u8]) -> Option<(String, i64, i64)> {
     Some((comm, utime + stime, start))
 }
 
+/// Soft limit of open files from `/proc/PID/limits`: `Some(None)` = unlimited, `None` = unreadable.
+pub(crate) fn open_files_limit(text: &[u8]) -> Option<Option<i64>> {
+    let line = text.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"Max open files"))?;
+    let soft = line.split(u8::is_ascii_whitespace).find(|w| !w.is_empty())?;
+    if soft == b"unlimited" { Some(None) } else { Some(Some(digits(soft)?)) }
+}
+
 /// Busy clock ticks of all CPUs from `/proc/stat`: user, nice, system, irq, softirq, steal (guests are within user).
 pub(crate) fn cpu_ticks(text: &[u8]) -> Option<i64> {
     let line = text.split(|b| *b == b'\n').next()?.strip_prefix(b"cpu ")?;
@@ -146,6 +153,10 @@ mod tests {
         assert_eq!(pressure(b"some avg10"), (None, None));
         let stat = b"7 (a) b (c) S 1 7 7 0 -1 4 1 2 3 4 100 20 0 0 20 0 1 0 777 9 9";
         assert_eq!(process_stat(stat), Some(("a) b (c".into(), 120, 777)));
+        let limits = b"Limit   Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files     \n";
+        assert_eq!(open_files_limit(limits), Some(Some(1024)));
+        assert_eq!(open_files_limit(b"Max open files unlimited unlimited files"), Some(None));
+        assert_eq!(open_files_limit(b"Max open files"), None);
         assert_eq!(cpu_ticks(b"cpu  1 2 3 400 5 6 7 8 9 10\ncpu0 1"), Some(27));
     }
 
@@ -158,6 +169,7 @@ mod tests {
             io_bytes(&b);
             pressure(&b);
             process_stat(&b);
+            open_files_limit(&b);
             cpu_ticks(&b);
         }
     }

@@ -1,4 +1,5 @@
-//! The largest processes outside containers. Those in plain cgroups and in units count as outside.
+//! The largest processes outside containers, and those with many open files wherever they are. Those in plain cgroups
+//! and in units count as outside.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,10 @@ use crate::Severity;
 const MOST: usize = 64;
 /// of those that hold at least this much.
 const SMALLEST: i64 = 16 << 20;
+/// and so many of those that have
+const MOST_OPEN: usize = 32;
+/// at least this many descriptors: a quarter of the usual limit of 1,024.
+const FEWEST_OPEN: i64 = 256;
 /// All processes are looked through every so many ticks; the chosen ones are read each tick.
 const SCAN_EVERY: u32 = 5;
 
@@ -40,6 +45,9 @@ struct Process {
     start: i64,
     status: Pinned,
     stat: Pinned,
+    /// `/proc/PID/fd`: its size is the number of open descriptors, since Linux 6.2 (fs/proc/fd.c).
+    fds: PathBuf,
+    limits: Option<Pinned>,
 }
 
 impl Processes {
@@ -96,6 +104,7 @@ impl Processes {
             return;
         };
         let mut large: Vec<(i64, i64)> = Vec::new();
+        let mut open: Vec<(i64, i64)> = Vec::new();
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(pid) = parse::number(name.as_encoded_bytes()) else { continue };
@@ -107,15 +116,24 @@ impl Processes {
             if rss >= SMALLEST {
                 large.push((rss, pid));
             }
-        }
-        large.sort_unstable_by(|a, b| b.cmp(a));
-        let mut keep = Vec::new();
-        for (_, pid) in large {
-            if keep.len() == MOST {
-                break;
+            // On kernels that do not tell the number cheaply, only the largest processes' descriptors are counted.
+            let fds = rustix::fs::stat(self.proc_root.join(&name).join("fd"));
+            if let Some(n) = fds.ok().map(|s| s.st_size).filter(|n| *n >= FEWEST_OPEN) {
+                open.push((n, pid));
             }
-            if self.followed.contains_key(&pid) || self.follow(pid, ids, &parent_of, buffer) {
-                keep.push(pid);
+        }
+        let mut keep = Vec::new();
+        for (mut found, most, anywhere) in [(open, MOST_OPEN, true), (large, MOST, false)] {
+            found.sort_unstable_by(|a, b| b.cmp(a));
+            let most = keep.len() + most;
+            for (_, pid) in found {
+                if keep.len() == most {
+                    break;
+                }
+                let known = self.followed.contains_key(&pid);
+                if known || self.follow(pid, anywhere, ids, &parent_of, buffer) {
+                    keep.push(pid);
+                }
             }
         }
         let dropped: Vec<i64> =
@@ -125,10 +143,11 @@ impl Processes {
         }
     }
 
-    /// Whether the process is to be followed, and is now.
+    /// Whether the process is to be followed, and is now; `anywhere`: also inside of a container.
     fn follow(
         &mut self,
         pid: i64,
+        anywhere: bool,
         ids: &mut Ids,
         parent_of: &impl Fn(&str) -> Option<i64>,
         buffer: &mut Vec<u8>,
@@ -136,7 +155,7 @@ impl Processes {
         let dir = self.proc_root.join(pid.to_string());
         let Some(b) = read_path(&dir.join("cgroup"), buffer).bytes() else { return false };
         let paths = Paths::parse(&String::from_utf8_lossy(b));
-        if paths.in_container {
+        if paths.in_container && !anywhere {
             return false;
         }
         if let Some(filter) = &self.filter
@@ -153,6 +172,7 @@ impl Processes {
         ) else {
             return false;
         };
+        let limits = Pinned::open(dir.join("limits"), &self.budget);
         let Some((comm, _, start)) = stat.read(buffer).bytes().and_then(parse::process_stat) else {
             return false;
         };
@@ -169,7 +189,8 @@ impl Processes {
             ..Series::default()
         };
         let Some(series_id) = ids.register(series) else { return false };
-        self.followed.insert(pid, Process { series_id, start, status, stat });
+        let fds = dir.join("fd");
+        self.followed.insert(pid, Process { series_id, start, status, stat, fds, limits });
         true
     }
 }
@@ -194,7 +215,19 @@ impl Process {
         v[RSS] = bytes(anon).zip(bytes(shmem)).map(|(a, s)| a + s);
         v[LEVEL] = v[RSS];
         v[PIDS] = threads;
+        v[FDS] = open_fds(&self.fds);
+        let limits = self.limits.as_ref().and_then(|p| p.read(buffer).bytes());
+        v[FDS_LIMIT] = limits.and_then(parse::open_files_limit).flatten();
         Some(s)
+    }
+}
+
+/// How many descriptors the process has open; `None` if that may not be known (another user's process, without root).
+fn open_fds(dir: &Path) -> Option<i64> {
+    match rustix::fs::stat(dir).ok()?.st_size {
+        // An older kernel says 0 of all, and so does one without a descriptor of its own.
+        0 => i64::try_from(std::fs::read_dir(dir).ok()?.count()).ok(),
+        n => Some(n),
     }
 }
 

@@ -5,7 +5,7 @@ use tapio_sql::{BatchError, SeriesIdentity, TableBatch, catalog, derived_id};
 use crate::rows::{Columns, ints, labels, maps, texts, times};
 
 /// The value columns of `resources`, by position in [`Sample::values`].
-const VALUES: [&str; 23] = [
+const VALUES: [&str; 25] = [
     "memory_usage_bytes",
     "memory_working_set_bytes",
     "memory_rss_bytes",
@@ -29,6 +29,8 @@ const VALUES: [&str; 23] = [
     "psi_memory_full_us",
     "psi_io_some_us",
     "psi_io_full_us",
+    "fds",
+    "fds_limit",
 ];
 pub(crate) const USAGE: usize = 0;
 pub(crate) const WORKING_SET: usize = 1;
@@ -48,6 +50,8 @@ pub(crate) const IO_READ: usize = 15;
 pub(crate) const IO_WRITE: usize = 16;
 /// cpu, memory, io: `some` here, `full` in the next.
 pub(crate) const PSI: [usize; 3] = [17, 19, 21];
+pub(crate) const FDS: usize = 23;
+pub(crate) const FDS_LIMIT: usize = 24;
 
 /// A row of `resources`; `None` = could not be read, or unlimited where the column says so.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +77,7 @@ pub(crate) fn resources(
     c.finish()
 }
 
-fn def(name: &str) -> Result<&'static std::sync::Arc<tapio_sql::TableDef>, BatchError> {
+pub(crate) fn def(name: &str) -> Result<&'static std::sync::Arc<tapio_sql::TableDef>, BatchError> {
     catalog().get(name).ok_or_else(|| BatchError::Column {
         table: name.to_owned(),
         position: 0,
@@ -91,6 +95,8 @@ pub(crate) struct Series {
     pub cgroup_version: Option<i64>,
     pub parent_id: Option<i64>,
     pub pid: Option<i64>,
+    pub device: String,
+    pub filesystem_type: String,
 }
 
 pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBatch, BatchError> {
@@ -101,7 +107,7 @@ pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBat
     c.set("ts", times(vec![ts; n]));
     c.set("observed_at", times(vec![observed; n]));
     type Label = fn(&Series) -> &str;
-    let text: [(&'static str, Label); 13] = [
+    let text: [(&'static str, Label); 16] = [
         ("kind", |r| &r.identity.kind),
         ("name", |r| &r.name),
         ("cluster", |r| &r.identity.cluster),
@@ -115,6 +121,9 @@ pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBat
         ("container_id", |r| &r.identity.container_id),
         ("unit", |r| &r.identity.unit),
         ("cgroup", |r| &r.identity.cgroup),
+        ("mount_point", |r| &r.identity.mount_point),
+        ("device", |r| &r.device),
+        ("filesystem_type", |r| &r.filesystem_type),
     ];
     for (name, get) in text {
         c.set(name, labels(rows.iter().map(|r| Some(get(r)))));

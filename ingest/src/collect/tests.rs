@@ -143,7 +143,7 @@ impl Rows {
             }
             let key = match r["kind"].as_str() {
                 "node" => "node".to_owned(),
-                "process" => format!("process {}", r["name"]),
+                kind @ ("process" | "filesystem") => format!("{kind} {}", r["name"]),
                 _ => r["cgroup"].clone(),
             };
             all.insert(key, r);

@@ -145,7 +145,7 @@ impl Tree {
             cgroup_fs: c.fs.display().to_string(),
             cgroup_version: Some(self.version),
             parent_id,
-            pid: None,
+            ..Series::default()
         });
         self.cgroups.insert(path.to_owned(), c);
     }

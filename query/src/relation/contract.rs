@@ -114,8 +114,8 @@ pub(super) fn findings_sql(patterns: &PatternCatalog) -> String {
             let name = p.name.replace('\'', "''");
             format!(
                 "SELECT CASE WHEN severity IS NOT NULL THEN '{name}' END AS pattern, CASE WHEN severity IS NOT NULL \
-                 THEN tapio_derived_id('{name}', CAST(series_id AS VARCHAR), CAST(CAST(window_start AS BIGINT) AS \
-                 VARCHAR)) END AS insight_id, '{name}' AS made_by, {columns} FROM {}()",
+                 THEN tapio_derived_id('{name}', CAST(series_id AS VARCHAR), coalesce(\"type\", ''), \
+                 CAST(CAST(window_start AS BIGINT) AS VARCHAR)) END AS insight_id, '{name}' AS made_by, {columns} FROM {}()",
                 p.name
             )
         })

@@ -1,8 +1,8 @@
 //! Relations and patterns as table functions.
 //!
 //! `tapio_check('web')` is the statement of `sql/relations/tapio_check.sql` over tables bound to its `as_of`. Its plan is
-//! kept for the next call with the same target and run again with another `as_of`. Every pattern is a table function of its own name, and `tapio_findings()` is the union of all
-//! patterns of the catalogue.
+//! kept for the next call with the same target and run again with another `as_of`. Every pattern is a table function of
+//! its own name, and `tapio_findings()` is the union of all patterns of the catalogue.
 
 mod bind;
 mod contract;
@@ -26,11 +26,15 @@ use datafusion::{
 };
 use futures::FutureExt;
 use tapio_sql::{Parameter, Pattern};
+use tokio::runtime::Handle;
 
 use crate::{QueryError, clock::Clock};
 pub(crate) use home::{CATALOG, Home, SCHEMA};
 use planned::{Planned, Relation};
 use pool::{Key, Lease};
+
+/// Stack of a thread that plans one relation.
+const PLANNING_STACK: usize = 4 << 20;
 
 /// What a table function of Tapio computes.
 #[derive(Debug, Clone)]
@@ -114,7 +118,23 @@ impl Function {
     }
 
     /// Plans the relation; its time is what the clock will show.
+    ///
+    /// On a thread of its own: planning recurses deeply, and a relation within relations within a statement would go
+    /// beyond the two megabytes that a thread usually has.
     fn plan(&self, home: &Home, values: &bind::Values, clock: &Arc<Clock>) -> Result<Planned> {
+        let runtime = Handle::try_current().ok();
+        let plan = || {
+            let _inside = runtime.as_ref().map(Handle::enter);
+            self.plan_here(home, values, clock)
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(PLANNING_STACK);
+            let planning = thread.spawn_scoped(scope, plan).map_err(DataFusionError::IoError)?;
+            planning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn plan_here(&self, home: &Home, values: &bind::Values, clock: &Arc<Clock>) -> Result<Planned> {
         let (sql, is_pattern) = match &self.kind {
             Kind::Pattern { sql } => (sql.clone(), true),
             Kind::Relation { sql } => (sql.clone(), false),

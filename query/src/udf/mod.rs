@@ -21,6 +21,7 @@ pub(crate) use evidence::evidence_type;
 pub(crate) fn register(ctx: &SessionContext) {
     for f in [
         ScalarUDF::from(text::FormatBytes::new()),
+        ScalarUDF::from(text::FormatAmount::new()),
         ScalarUDF::from(text::FormatDuration::new()),
         ScalarUDF::from(text::DerivedId::new()),
         ScalarUDF::from(text::Ago::new()),

@@ -17,7 +17,7 @@ use datafusion::{
     },
 };
 
-use tapio_sql::words::{bytes_words, duration_words};
+use tapio_sql::words::{amount_words, bytes_words, duration_words};
 
 use super::time_type;
 
@@ -84,6 +84,22 @@ scalar_udf!(
     |c| Arc::new(c[0].as_primitive::<Float64Type>().iter().map(|v| v.map(duration_words)).collect::<StringArray>()),
     "tapio_format_duration(seconds)",
     "Seconds for a human: 42 seconds, 1.5 minutes, 3.2 hours, 2 days. NULL for NULL. Example: 'in ' || tapio_format_duration(90)"
+);
+scalar_udf!(
+    /// `tapio_format_amount(type, x)`.
+    FormatAmount,
+    "tapio_format_amount",
+    TypeSignature::Exact(vec![DataType::Utf8, DataType::Float64]),
+    DataType::Utf8,
+    |c| {
+        let values = c[1].as_primitive::<Float64Type>();
+        let words =
+            c[0].as_string::<i32>().iter().zip(values).map(|(ty, v)| Some(amount_words(ty?, v?)));
+        Arc::new(words.collect::<StringArray>())
+    },
+    "tapio_format_amount(type, x)",
+    "An amount of what a prediction of that type is about: bytes as tapio_format_bytes writes them for oom and disk_full, a \
+     plain number for all others. NULL if either is NULL. Example: tapio_format_amount('fds', 812)"
 );
 scalar_udf!(
     /// `tapio_derived_id(part, …)`.
