@@ -25,6 +25,7 @@ mod collect;
 mod error;
 mod health;
 mod hot;
+pub mod journald;
 mod pipeline;
 mod rows;
 mod wal;
