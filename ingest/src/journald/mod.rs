@@ -29,7 +29,11 @@ mod rate;
 mod real_journald;
 mod row;
 mod source;
+#[cfg(test)]
+mod standalone;
 mod systemd;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -296,3 +296,167 @@ pub(crate) fn suppressed(row: &Row) -> i64 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fields: &[(&str, &str)]) -> Entry {
+        let mut all = serde_json::json!({
+            "__CURSOR": "s=a;i=1;b=b1;m=1;t=1;x=1",
+            "__REALTIME_TIMESTAMP": "1000000",
+            "_BOOT_ID": "b1",
+        });
+        for (name, value) in fields {
+            all[*name] = (*value).into();
+        }
+        Entry::parse(all.to_string().as_bytes(), 20).unwrap()
+    }
+
+    fn row(fields: &[(&str, &str)]) -> Row {
+        Reader::default().row(&entry(fields))
+    }
+
+    #[test]
+    fn priorities_become_severities() {
+        let of = |p: &str| row(&[("PRIORITY", p)]).severity;
+        assert_eq!(["0", "1", "2"].map(of), ["critical"; 3]);
+        assert_eq!(
+            ["3", "4", "5", "6", "7"].map(of),
+            ["error", "warning", "info", "info", "debug"]
+        );
+        assert_eq!(["8", "-1", "x", ""].map(of), ["info"; 4]);
+        assert_eq!(row(&[]).severity, "info");
+    }
+
+    #[test]
+    fn a_line_is_about_its_process() {
+        let uid = "223a155d_d7fe_467d_8c2b_b8f095a51526";
+        let id = "70b548ac11449612f7db5368a141ba1b3f440a4c339092bdede34b0748cfae1d";
+        let cgroup = format!("/kubepods.slice/kubepods-pod{uid}.slice/cri-containerd-{id}.scope");
+        let r = row(&[
+            ("MESSAGE", "hello"),
+            ("_PID", "7"),
+            ("_COMM", "app"),
+            ("_SYSTEMD_CGROUP", &cgroup),
+        ]);
+        let f = &r.finding;
+        assert_eq!(
+            (f.kind, f.pid, f.comm.as_str(), f.cgroup.as_str()),
+            ("log", Some(7), "app", cgroup.as_str())
+        );
+        assert_eq!(f.told("pod_uid"), Some(uid.replace('_', "-").as_str()));
+        assert_eq!((f.told("container_id"), f.told("boot_id")), (Some(id), Some("b1")));
+        assert_eq!((f.told("systemd_unit"), f.told("unit"), f.value), (None, None, None));
+        assert_eq!(r.id, derived_id(&["journald", "s=a;i=1;b=b1;m=1;t=1;x=1"]));
+
+        let unit = [
+            ("_SYSTEMD_CGROUP", "/system.slice/nginx.service"),
+            ("_SYSTEMD_UNIT", "nginx.service"),
+        ];
+        let f = row(&unit).finding;
+        assert_eq!(
+            (f.told("systemd_unit"), f.told("reporter_unit")),
+            (Some("nginx.service"), None)
+        );
+    }
+
+    #[test]
+    fn a_report_is_about_another() {
+        let reporter = [
+            ("_PID", "1"),
+            ("_COMM", "systemd"),
+            ("_SYSTEMD_CGROUP", "/init.scope"),
+            ("_SYSTEMD_UNIT", "init.scope"),
+        ];
+        let with = |more: &[(&str, &str)]| row(&[&reporter, more].concat());
+        let r = with(&[
+            ("MESSAGE_ID", "fe6faa94e7774663a0da52717891d8ef"),
+            ("UNIT", "web.service"),
+            ("PRIORITY", "5"),
+        ]);
+        let f = &r.finding;
+        assert_eq!((f.kind, r.severity), ("unit.oom_killed", "error"));
+        assert_eq!((f.pid, f.comm.as_str(), f.cgroup.as_str()), (None, "", ""));
+        assert_eq!(
+            (f.told("systemd_unit"), f.told("reporter_unit")),
+            (Some("web.service"), Some("init.scope"))
+        );
+        // A kind does not make a worse priority better.
+        let r = with(&[("MESSAGE_ID", "39f53479d3a045ac8e11786248231fbf"), ("PRIORITY", "2")]);
+        assert_eq!((r.finding.kind, r.severity), ("unit.start", "critical"));
+
+        let f = with(&[
+            ("MESSAGE_ID", "fc2e22bc6ee647b6b90729ab34a250b1"),
+            ("COREDUMP_PID", "9"),
+            ("COREDUMP_COMM", "app"),
+            ("COREDUMP_UNIT", "app.service"),
+            ("COREDUMP_CGROUP", "/system.slice/app.service"),
+        ])
+        .finding;
+        assert_eq!(
+            (f.pid, f.comm.as_str(), f.cgroup.as_str()),
+            (Some(9), "app", "/system.slice/app.service")
+        );
+
+        let f = with(&[
+            ("SYSLOG_IDENTIFIER", "dockerd"),
+            ("CONTAINER_ID_FULL", "abc"),
+            ("CONTAINER_NAME", "web"),
+        ])
+        .finding;
+        assert_eq!(
+            (f.container.as_str(), f.cgroup.as_str(), f.told("container_id")),
+            ("web", "", Some("abc"))
+        );
+
+        // Only the kernel's lines are the kernel's.
+        let line = "Out of memory: Killed process 5 (a) total-vm:1kB, anon-rss:2kB";
+        let line = |t| {
+            Reader::default().find(&Entry::parse(serde_json::json!({
+            "__CURSOR": "c", "__REALTIME_TIMESTAMP": "1", "MESSAGE": line, "_TRANSPORT": t,
+        }).to_string().as_bytes(), 200).unwrap()).kind
+        };
+        assert_eq!((line("kernel"), line("stdout")), ("oom.kill_log", "log"));
+    }
+
+    #[test]
+    fn what_is_cut_says_so() {
+        let f = row(&[("MESSAGE", "0123456789012345678901234")]).finding;
+        assert_eq!(f.told("message_bytes"), Some("25"));
+        let long = "x".repeat(2_000);
+        let f = row(&[("SYSLOG_IDENTIFIER", &long)]).finding;
+        assert_eq!(f.told("identifier").map(str::len), Some(VALUE_BYTES));
+    }
+
+    #[test]
+    fn a_boot_is_told_once() {
+        let mut r = Reader::default();
+        let of = |boot: &str| entry(&[("_BOOT_ID", boot)]);
+        assert_eq!(r.boot(&of("b1")), None, "nothing is known of before");
+        assert_eq!(r.boot(&of("b1")), None);
+        let told = r.boot(&of("b2")).unwrap();
+        assert_eq!(
+            (told.finding.kind, told.finding.told("previous_boot_id")),
+            ("node.boot", Some("b1"))
+        );
+        // Interleaved entries of the boot before are no boots.
+        assert_eq!((r.boot(&of("b1")), r.boot(&of("b2")), r.boot(&of(""))), (None, None, None));
+        let mut again = Reader::default();
+        again.resume("b1");
+        assert_eq!(again.boot(&of("b2")).map(|t| t.id), Some(told.id));
+    }
+
+    #[test]
+    fn rows_make_a_batch() {
+        let def = crate::hot::table_def("events").unwrap();
+        let rows = [
+            row(&[("MESSAGE", "a")]),
+            row(&[("MESSAGE_ID", "a596d6fe7bfa4994828e72309e95d61e"), ("N_DROPPED", "12")]),
+        ];
+        assert_eq!(rows.each_ref().map(suppressed), [0, 12]);
+        let b = batch(&def, &rows, "n", 5).unwrap();
+        assert_eq!(b.num_rows(), 2);
+        assert_eq!(batch(&def, &[], "n", 5).unwrap().num_rows(), 0);
+    }
+}
