@@ -237,6 +237,8 @@ impl Follower {
         loop {
             let due = self.pending.since.map(|since| since + self.options.batch_delay);
             tokio::select! {
+                // A hint that entries are hidden comes before the entries.
+                biased;
                 () = shutdown.wait() => {
                     // Once: what is not stored is read again at the next start.
                     let _ = self.append().await;

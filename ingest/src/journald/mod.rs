@@ -23,6 +23,7 @@ mod follow;
 mod kernel;
 mod kubernetes;
 mod lines;
+mod output;
 mod pairs;
 mod rate;
 #[cfg(test)]
@@ -40,6 +41,7 @@ mod tests;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use follow::run;
+pub use output::events_of;
 pub use rate::RateLimit;
 
 use crate::{Clock, SystemClock, collect::hostname};

@@ -41,15 +41,15 @@ impl Finding {
         Self { kind, ..Self::default() }
     }
 
-    /// Adds an attribute; empty ones are left out.
+    /// Adds an attribute. Empty ones are left out, and what was told first stays: readers of a map want each key once.
     pub(crate) fn tell(&mut self, name: &'static str, value: impl AsRef<str>) {
         let value = value.as_ref();
-        if !value.is_empty() {
+        if !value.is_empty() && !self.attributes.iter().any(|(n, _)| *n == name) {
             self.attributes.push((name, cut(value, VALUE_BYTES).to_owned()));
         }
     }
 
-    /// The first attribute of that name.
+    /// The attribute of that name.
     #[cfg(test)]
     pub(crate) fn told(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
@@ -281,7 +281,10 @@ pub(crate) fn batch(
     }
     c.set("node", labels(rows.iter().map(|_| Some(node))));
     c.set("pid", ints(rows.iter().map(|r| r.finding.pid)));
-    c.set("message", texts(rows.iter().map(|r| Some(r.message.as_str()))));
+    c.set(
+        "message",
+        texts(rows.iter().map(|r| Some(r.message.as_str()).filter(|m| !m.is_empty()))),
+    );
     let values: Float64Array = rows.iter().map(|r| r.finding.value.map(|(v, _)| v)).collect();
     c.set("value", std::sync::Arc::new(values));
     let attributes: Vec<_> = rows.iter().map(|r| r.finding.attributes.clone()).collect();
@@ -418,6 +421,23 @@ mod tests {
         }).to_string().as_bytes(), 200).unwrap()).kind
         };
         assert_eq!((line("kernel"), line("stdout")), ("oom.kill_log", "log"));
+    }
+
+    #[test]
+    fn each_attribute_is_told_once() {
+        let line = r#"E0301 01:06:01.28 1 a.go:1] "Probe failed" pod="n/p" podUID=u podUID=v"#;
+        let fields =
+            [("MESSAGE", line), ("SYSLOG_IDENTIFIER", "kubelet"), ("_TRANSPORT", "stdout")];
+        let mut all = serde_json::json!({"__CURSOR": "c", "__REALTIME_TIMESTAMP": "1"});
+        for (name, value) in fields {
+            all[name] = value.into();
+        }
+        let entry = Entry::parse(all.to_string().as_bytes(), 200).unwrap();
+        let f = Reader::default().row(&entry).finding;
+        let mut names: Vec<_> = f.attributes.iter().map(|(n, _)| *n).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["identifier", "pod_uid", "transport"]);
+        assert_eq!((f.kind, f.told("pod_uid"), f.pid), ("container.probe_failed", Some("u"), None));
     }
 
     #[test]
