@@ -1,7 +1,7 @@
 //! What following the journal costs on this machine: `cargo run --release -p tapio-ingest --example journal -- [LINES]`.
 //!
 //! As root it starts a journald of its own (own mounts, own directory), and prints:
-//! - how fast a backlog of LINES (default 100,000) entries of 50 units is stored, and the CPU time per 1,000 lines of
+//! - how fast a backlog of LINES (default 100,000) entries of 50 units, with a rotation among them, is stored, and the CPU time per 1,000 lines of
 //!   this process and of journalctl;
 //! - how long single entries take from being sent to being in the table, 100 of them one by one;
 //! - the peak resident memory of this process.
@@ -54,6 +54,9 @@ async fn main() {
     let path = dir.path().canonicalize().unwrap();
     let journald = Journald::start(&path, "ReadKMsg=no\\nRuntimeMaxUse=2G\\n", "").unwrap();
     for i in 0..lines {
+        if i == lines / 2 {
+            journald.rotate().unwrap();
+        }
         send(&journald, i % 50, i);
     }
     let store = Store::open(path.join("store").to_str().unwrap(), true).unwrap();

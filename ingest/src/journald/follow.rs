@@ -23,6 +23,8 @@ use crate::{Health, Ingest, Severity, hot::table_def};
 
 /// A batch is stored when its texts take this much, whatever the number of rows.
 const BATCH_BYTES: usize = 1 << 20;
+/// An entry waits so long for those that come with it.
+const LINGER: Duration = Duration::from_millis(10);
 /// Longest pause between two tries to store a batch.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// Reading is said to be behind from here on.
@@ -142,6 +144,8 @@ struct Follower {
     /// This user does not see every entry, so holes in the numbering say nothing.
     restricted: bool,
     pending: Pending,
+    /// When the last append was acknowledged.
+    stored_at: Option<Instant>,
 }
 
 impl Follower {
@@ -159,6 +163,7 @@ impl Follower {
             unread: 0,
             restricted: false,
             pending: Pending::default(),
+            stored_at: None,
         };
         if let Some(at) = follower.position.as_deref().and_then(Cursor::parse) {
             follower.sequence.next(&at);
@@ -235,7 +240,7 @@ impl Follower {
         let mut errors = vec![0; 1 << 10];
         let mut err_open = true;
         loop {
-            let due = self.pending.since.map(|since| since + self.options.batch_delay);
+            let due = self.due();
             tokio::select! {
                 // A hint that entries are hidden comes before the entries.
                 biased;
@@ -268,11 +273,17 @@ impl Follower {
             }
             let p = &self.pending;
             let full = p.rows.len() >= self.options.batch_rows || p.bytes >= BATCH_BYTES;
-            let late = p.since.is_some_and(|since| since.elapsed() >= self.options.batch_delay);
+            let late = self.due().is_some_and(|due| due <= Instant::now());
             if (full || late) && self.store(shutdown).await.is_err() {
                 return End::Stopped;
             }
         }
+    }
+
+    /// When what is pending is stored at the latest: a moment after its first entry, unless the last append was just now.
+    fn due(&self) -> Option<Instant> {
+        let due = self.pending.since? + LINGER;
+        Some(self.stored_at.map_or(due, |at| due.max(at + self.options.batch_delay)))
     }
 
     fn push(&mut self, lines: &mut Lines, bytes: &[u8]) {
@@ -378,6 +389,7 @@ impl Follower {
             }
         };
         self.ingest.append_with_cursor(SOURCE, position, batches).await?;
+        self.stored_at = Some(Instant::now());
         let p = std::mem::take(&mut self.pending);
         self.tell(&p, now);
         // The vector's memory is kept, the rest begins anew.

@@ -66,7 +66,7 @@ pub struct JournalOptions {
     pub first_window: Duration,
     /// Rows of one append at most, about (default 500).
     pub batch_rows: usize,
-    /// An entry waits so long for others at most (default 200 ms).
+    /// Time between two appends at least, unless `batch_rows` are there before (default 200 ms).
     pub batch_delay: Duration,
     /// A line of journalctl's output beyond this is passed over (default 1 MiB).
     pub line_bytes: usize,
