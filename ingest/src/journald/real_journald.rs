@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Instant,
 };
 
@@ -76,6 +76,16 @@ fn child_of(parent: u32, comm: &str) -> Option<i32> {
     })
 }
 
+/// A child that is killed with SIGKILL when this value ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// 2,000 lines with a rotation among them, the reader killed with `kill -9` twice: none lost, none twice.
 #[test]
 fn a_burst_with_rotation_and_kill_9_of_the_reader() {
@@ -85,7 +95,7 @@ fn a_burst_with_rotation_and_kill_9_of_the_reader() {
     let dir = tempfile::tempdir().unwrap();
     let journald = Journald::start(dir.path(), "ReadKMsg=no\\n", "").unwrap();
     let start = || {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
                 "journald::real_journald::reader_child",
@@ -97,13 +107,14 @@ fn a_burst_with_rotation_and_kill_9_of_the_reader() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        (
-            child,
-            lines
-                .map_while(Result::ok)
-                .filter_map(|l| l.strip_prefix("STORED ")?.parse::<usize>().ok()),
-        )
+        let mut reader = Killed(child);
+        let lines = BufReader::new(reader.0.stdout.take().unwrap()).lines();
+        let begin = Instant::now();
+        let counts = lines
+            .map_while(Result::ok)
+            .take_while(move |_| begin.elapsed() < DEADLINE)
+            .filter_map(|l| l.strip_prefix("STORED ")?.parse::<usize>().ok());
+        (reader, counts)
     };
     let mut sent = 0;
     let mut send = |up_to: usize| {
@@ -114,27 +125,28 @@ fn a_burst_with_rotation_and_kill_9_of_the_reader() {
     };
     for (kill_at, up_to) in [(300, 1_000), (1_200, 2_000)] {
         send(kill_at);
-        let (mut child, mut stored) = start();
-        assert!(stored.by_ref().any(|n| n >= 1), "the reader ended by itself");
-        let journalctl = child_of(child.id(), "journalctl").expect("no journalctl runs");
+        let (reader, mut stored) = start();
+        assert!(stored.by_ref().any(|n| n >= 1), "the reader ended by itself, or took too long");
+        let journalctl = child_of(reader.0.id(), "journalctl").expect("no journalctl runs");
         if kill_at == 300 {
             journald.rotate().unwrap();
         }
         // It is killed while it reads what is sent meanwhile.
         send(up_to);
-        assert!(stored.by_ref().any(|n| n >= kill_at), "the reader ended by itself");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        assert!(
+            stored.by_ref().any(|n| n >= kill_at),
+            "the reader ended by itself, or took too long"
+        );
+        drop(reader);
         let begin = Instant::now();
         while Path::new(&format!("/proc/{journalctl}")).exists() {
             assert!(begin.elapsed() < DEADLINE, "journalctl outlives its reader");
             std::thread::yield_now();
         }
     }
-    let (mut child, mut stored) = start();
-    assert!(stored.by_ref().any(|n| n >= 2_000), "the reader ended by itself");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let (reader, mut stored) = start();
+    assert!(stored.by_ref().any(|n| n >= 2_000), "the reader ended by itself, or took too long");
+    drop(reader);
     assert!(!journald.files("system@").unwrap().is_empty());
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
