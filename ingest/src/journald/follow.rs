@@ -207,7 +207,7 @@ impl Follower {
         let text = said.text();
         if self.resuming && text.contains("cursor") {
             let detail = format!(
-                "the journal refuses the stored position: {text}; reading begins at its time"
+                "the journal refuses the stored position: {text}; reading begins at its time, and what was stored since comes again under its id"
             );
             tracing::warn!("journald: {detail}");
             self.health.count(COMPONENT, "position_lost", 1, Severity::Warning, detail);
