@@ -5,6 +5,8 @@
 //! the current directory, one at a time and sixteen at once.
 #![allow(clippy::unwrap_used)]
 
+mod measure;
+
 use std::{
     path::PathBuf,
     process::{Child, Command},
@@ -12,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use measure::{cpu, print_times};
 use tapio_ingest::{Clock, Collector, CollectorOptions, Ingest, IngestOptions, SystemClock};
 use tapio_store::{RowSink, Store};
 
@@ -58,27 +61,15 @@ fn make(n: usize) -> Cgroups {
     made
 }
 
-/// User and system CPU time of this process, µs.
-fn cpu() -> (i64, i64) {
-    // SAFETY: `u` is a valid place for one rusage.
-    let u = unsafe {
-        let mut u: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut u);
-        u
-    };
-    let us = |t: libc::timeval| t.tv_sec * 1_000_000 + t.tv_usec;
-    (us(u.ru_utime), us(u.ru_stime))
-}
-
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>().unwrap());
     let (cgroups, ticks) = (args.next().unwrap_or(200), args.next().unwrap_or(20));
     let made = make(cgroups);
     let mut collector = Collector::new(CollectorOptions::default()).unwrap();
-    let first = cpu();
+    let first = cpu(libc::RUSAGE_SELF);
     collector.tick(SystemClock.now_us());
-    let after_first = cpu();
+    let after_first = cpu(libc::RUSAGE_SELF);
     println!(
         "first tick (opening the files of {} cgroups): {} us CPU",
         collector.cgroups(),
@@ -91,13 +82,13 @@ async fn main() {
     let mut last = None;
     for _ in 0..ticks {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let before = cpu();
+        let before = cpu(libc::RUSAGE_SELF);
         let tick = collector.tick(SystemClock.now_us());
-        let read = cpu();
+        let read = cpu(libc::RUSAGE_SELF);
         let start = Instant::now();
         ingest.append_tick(tick.batches.clone(), tick.through_us).await.unwrap();
         acks.push(start.elapsed());
-        let done = cpu();
+        let done = cpu(libc::RUSAGE_SELF);
         reading = (reading.0 + read.0 - before.0, reading.1 + read.1 - before.1);
         storing += done.0 + done.1 - read.0 - read.1;
         last = Some(tick);
@@ -149,14 +140,4 @@ async fn main() {
     let start = Instant::now();
     let report = ingest.shutdown().await.unwrap();
     println!("flush of {} rows: {:?}", report.rows, start.elapsed());
-}
-
-fn print_times(what: &str, times: &mut [Duration]) {
-    times.sort();
-    println!(
-        "{what}: median {:?}, p99 {:?}, longest {:?}",
-        times[times.len() / 2],
-        times[times.len() * 99 / 100],
-        times[times.len() - 1]
-    );
 }

@@ -3,10 +3,11 @@
 //! # The path of a fact
 //!
 //! 1. [`Collector::tick`] reads every cgroup, the largest processes and the node once, into [`TableBatch`]es that are
-//!    validated against their table: one `ts` per tick, nothing interpolated (T1).
-//! 2. [`Ingest::append_tick`] (and [`RowSink::append`] for everyone else) turns the batches of a tick and the cursor of
-//!    their source into **one frame** of the write-ahead log. A writer thread takes all waiting frames, writes them with
-//!    one `write` and one `fdatasync`, and answers: from then on the rows survive `kill -9` and power loss (T2, T5).
+//!    validated against their table: one `ts` per tick, nothing interpolated (T1). [`journald::run`] follows the journal.
+//! 2. [`Ingest::append_tick`], [`Ingest::append_with_cursor`] and (for everyone else) [`RowSink::append`] turn the
+//!    batches of a tick and the cursor of their source into **one frame** of the write-ahead log. A writer thread takes
+//!    all waiting frames, writes them with one `write` and one `fdatasync`, and answers: from then on the rows survive
+//!    `kill -9` and power loss (T2, T5).
 //! 3. Before it answers, the rows are in the hot buffer, where [`HotSource::hot`] shows them to queries.
 //! 4. [`Ingest::flush`] (by time, rows, bytes or log size) seals the hot rows, splits them by date, writes sorted Parquet
 //!    files and makes them visible with one commit per table that carries `txn{writer, last sequence}` (T3, T4).
@@ -25,6 +26,7 @@ mod collect;
 mod error;
 mod health;
 mod hot;
+pub mod journald;
 mod pipeline;
 mod rows;
 mod wal;
