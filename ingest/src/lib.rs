@@ -25,6 +25,7 @@ mod collect;
 mod error;
 mod health;
 mod hot;
+mod kernel;
 mod pipeline;
 mod rows;
 mod wal;
@@ -34,3 +35,4 @@ pub use collect::{Attribution, Collector, CollectorError, CollectorOptions, Tick
 pub use error::IngestError;
 pub use health::{Health, HealthEntry, Severity};
 pub use pipeline::{FlushReport, Ingest, IngestOptions, RecoveryReport};
+pub use tapio_ebpf::LoadOptions as KernelOptions;
