@@ -149,6 +149,8 @@ fn subtract(victims: &mut HashMap<u64, Vec<u32>>, counted: &mut Counted) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NODE: i64 = 7;
@@ -226,5 +228,44 @@ mod tests {
         }
         assert_eq!(tell(&mut k, vec![counted(5, 0, 1)], &[], 2, &[5]), []);
         assert_eq!(tell(&mut k, vec![], &[], 2, &[5]), [(1.0, 1), (1.0, NODE)]);
+    }
+
+    /// A kill: where (0 the root, 5 a cgroup that lives, 9 one that is gone), whether the program saw it, and how many ticks
+    /// late the program, the cgroup's counter and the node's are read.
+    type Kill = (u64, bool, [usize; 3]);
+
+    fn kill() -> impl Strategy<Value = Kill> {
+        let late = || 0..2_usize;
+        let place = prop::sample::select(vec![0, 5, 9]);
+        (place, any::<bool>(), (late(), late(), late()).prop_map(|(a, b, c)| [a, b, c]))
+    }
+
+    proptest! {
+        #[test]
+        fn every_kill_is_told_once(all in prop::collection::vec(kill(), 0..12)) {
+            let mut k = Kills::default();
+            tell(&mut k, vec![], &[], 0, &[5]);
+            let (mut by_cgroup, mut by_node, mut counter) = (0.0, 0.0, 0);
+            for tick in 0..4 * all.len() + 8 {
+                // One kill every four ticks.
+                let at = |late: usize| move |(i, _): &(usize, &Kill)| 4 * i + late == tick;
+                let kills = || all.iter().enumerate();
+                let victims: Vec<u64> = kills()
+                    .filter(|(i, k)| k.1 && at(k.2[0])(&(*i, k)))
+                    .map(|(_, k)| k.0)
+                    .collect();
+                let rose = kills().filter(|(i, k)| k.0 == 5 && at(k.2[1])(&(*i, k))).count() as i64;
+                let node = kills().filter(|(i, k)| 4 * i + k.2[2] <= tick).count() as i64;
+                let counted: Vec<Counted> =
+                    (rose > 0).then(|| counted(5, counter, counter + rose)).into_iter().collect();
+                counter += rose;
+                for (value, series) in tell(&mut k, counted, &victims, node, &[5]) {
+                    if series == NODE { by_node += value } else { by_cgroup += value }
+                }
+            }
+            let unseen = |living: bool| all.iter().filter(|k| !k.1 && (k.0 == 5) == living).count();
+            prop_assert_eq!(by_cgroup, unseen(true) as f64);
+            prop_assert_eq!(by_node, unseen(false) as f64);
+        }
     }
 }

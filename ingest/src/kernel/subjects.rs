@@ -62,9 +62,8 @@ pub(super) struct Subjects {
     root: Option<u64>,
     known: HashMap<u64, Known>,
     by_path: HashMap<Arc<str>, u64>,
-    /// `None`: it is the hierarchy of the memory controller.
-    unified: Option<Hierarchy>,
-    io: Option<Hierarchy>,
+    unified: Other,
+    io: Other,
     listeners: Listeners,
     targets: HashMap<(u32, SocketAddr), Option<i64>>,
     tick: u64,
@@ -74,9 +73,10 @@ pub(super) struct Subjects {
 impl Subjects {
     pub(super) fn new(mounts: &Mounts, proc_root: &Path) -> Self {
         let memory = mounts.memory();
-        let apart = |mount: &Option<PathBuf>| {
-            let v1 = memory.is_none_or(|(version, _)| version == 1);
-            mount.as_ref().filter(|_| v1).map(|root| Hierarchy::new(root))
+        let other = |mount: &Option<PathBuf>| match (memory, mount) {
+            (Some((2, _)), _) => Other::Memory,
+            (_, Some(root)) => Other::Apart(Hierarchy::new(root)),
+            (_, None) => Other::Missing,
         };
         Self {
             proc_root: proc_root.to_owned(),
@@ -84,8 +84,8 @@ impl Subjects {
             root: memory.and_then(|(_, root)| inode(root)),
             known: HashMap::new(),
             by_path: HashMap::new(),
-            unified: apart(&mounts.v2),
-            io: apart(&mounts.v1_blkio),
+            unified: other(&mounts.v2),
+            io: other(&mounts.v1_blkio),
             listeners: Listeners::new(proc_root),
             targets: HashMap::new(),
             tick: 0,
@@ -125,25 +125,23 @@ impl Subjects {
         if cgroups.memory != 0 {
             return self.by_memory(cgroups.memory);
         }
-        let Some(unified) = &mut self.unified else {
-            return self.by_memory(cgroups.unified);
+        let path = match &mut self.unified {
+            Other::Memory => return self.by_memory(cgroups.unified),
+            Other::Apart(h) => h.memory_path(cgroups.unified, self.tick, &self.proc_root),
+            Other::Missing => None,
         };
-        let path = unified.memory_path(cgroups.unified, self.tick, &self.proc_root).or_else(|| {
-            let listener = self.listeners.of_port(port?, self.tick)?;
-            Some(listener.to_owned())
-        });
+        let path = path.or_else(|| Some(self.listeners.of_port(port?, self.tick)?.to_owned()));
         path.and_then(|p| self.nearest(&p)).or_else(|| self.node.clone())
     }
 
     /// As [`Subjects::of`], for a cgroup of the hierarchy that I/O is charged to.
     pub(super) fn of_io(&mut self, cgroup: u64) -> Option<i64> {
-        let subject = match &mut self.io {
-            None => self.by_memory(cgroup),
-            Some(io) => {
-                let path = io.memory_path(cgroup, self.tick, &self.proc_root);
-                path.and_then(|p| self.nearest(&p)).or_else(|| self.node.clone())
-            }
+        let path = match &mut self.io {
+            Other::Memory => return self.by_memory(cgroup).map(|s| s.series_id),
+            Other::Apart(h) => h.memory_path(cgroup, self.tick, &self.proc_root),
+            Other::Missing => None,
         };
+        let subject = path.and_then(|p| self.nearest(&p)).or_else(|| self.node.clone());
         subject.map(|s| s.series_id)
     }
 
@@ -219,6 +217,16 @@ impl Subjects {
         }
         None
     }
+}
+
+/// Where ids of another kind are from.
+#[derive(Debug)]
+enum Other {
+    /// The hierarchy of the memory controller after all.
+    Memory,
+    Apart(Hierarchy),
+    /// It is not mounted: nothing can be said of its ids.
+    Missing,
 }
 
 /// A hierarchy that the memory controller is not in.

@@ -1,25 +1,15 @@
 //! Processes, waiting for a CPU, disks, DNS.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::UdpSocket,
-    process::{Command, Stdio},
-};
+use std::net::UdpSocket;
 
 use serde_json::Value;
 use tapio_ingest::KernelOptions;
 
 use crate::{
     lab::{Cgroup, root},
+    processes::{Python, first_line, in_cgroups},
     rows::{Watched, attribute, int, text},
 };
-
-fn run_in(cgroup: &Cgroup, run: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("echo $$ > {} && {run}", cgroup.procs().display())]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
-}
 
 /// Two thousand processes that last a moment, one that stays and one that crashes.
 #[test]
@@ -35,17 +25,12 @@ def run(end):
     if pid == 0: end()
     os.waitpid(pid, 0)
 for _ in range(2000): run(lambda: os._exit(0))
-run(lambda: os.kill(os.getpid(), signal.SIGSEGV))
-print('done', flush=True)
-input()";
-    let mut child = run_in(&cgroup, &format!("exec python3 -c \"{script}\"")).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "done\n");
+run(lambda: os.kill(os.getpid(), signal.SIGSEGV))";
+    let child = Python::run(&[&cgroup], script);
     let crashes = |rows: &[Value]| {
         rows.iter().filter(|r| attribute(r, "signal") == "11").cloned().collect::<Vec<_>>()
     };
-    let pid = i64::from(child.id());
+    let pid = child.pid();
     let begun = |rows: &[Value]| {
         rows.iter().any(|r| text(r, "kind") == "process.exec" && int(r, "pid") == pid)
     };
@@ -62,8 +47,7 @@ input()";
     assert!(events.len() < 100, "{} events of 2,000 short lives", events.len());
     let short = w.health.value("collector.ebpf", "processes_short_lived");
     assert!(short >= 1900, "{short} short lives were counted");
-    child.stdin.take().unwrap().write_all(b"\n").unwrap();
-    assert!(child.wait().unwrap().success());
+    child.end();
     w.until("its end", "events", |rows| {
         rows.iter().any(|r| text(r, "kind") == "process.exit" && int(r, "pid") == pid)
     });
@@ -88,14 +72,9 @@ def spike():
     for i in range(0, 200 << 20, 4096): m[i] = 1
     m.close()
 spike()
-a = bytearray(32 << 20)
-print('done', flush=True)
-input()";
-    let mut child = run_in(&cgroup, &format!("exec python3 -c \"{script}\"")).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "done\n");
-    let pid = i64::from(child.id());
+a = bytearray(32 << 20)";
+    let child = Python::run(&[&cgroup], script);
+    let pid = child.pid();
     w.until("the process", "series", |rows| rows.iter().any(|r| int(r, "pid") == pid));
     let labels = w.rows("series");
     let series = int(labels.iter().find(|r| int(r, "pid") == pid).unwrap(), "series_id");
@@ -105,8 +84,6 @@ input()";
     let (peak, now) = (int(row, "memory_peak_bytes"), int(row, "memory_usage_bytes"));
     assert!((PEAK..PEAK + (64 << 20)).contains(&peak), "{row}");
     assert!(now < PEAK / 2, "{row}");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 /// Three processes want one CPU; the cgroup above them has the sum.
@@ -120,7 +97,7 @@ fn waiting_for_a_cpu_is_in_resources() {
     let mut w = Watched::start(KernelOptions { cpu: true, ..KernelOptions::none() });
     let spin = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done";
     let run = format!("for n in 1 2 3; do taskset -c 0 sh -c '{spin}' & done; wait");
-    assert!(run_in(&busy, &run).status().unwrap().success());
+    assert!(in_cgroups(&[&busy], &run).status().unwrap().success());
     w.tick();
     let labels = w.rows("series");
     let of = |path: String| {
@@ -150,17 +127,11 @@ fn writes_are_told_for_the_memory_cgroup_of_who_wrote() {
     let mut w = Watched::start(KernelOptions { block: true, ..KernelOptions::none() });
     let path = file.path().display();
     let dd = "dd if=/dev/zero bs=64k count=200 oflag=direct conv=notrunc";
-    let join = if memory.dir == io.dir {
-        String::new()
-    } else {
-        format!("echo $$ > {} && ", io.procs().display())
-    };
+    let cgroups: &[&Cgroup] = &[&memory, &io];
     // It stays, so that it can be seen in both cgroups.
-    let run = format!("{join} {dd} of={path} 2>/dev/null && echo done && read x");
-    let mut child = run_in(&memory, &run).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    if line != "done\n" {
+    let run = format!("{dd} of={path} 2>/dev/null && echo done && read x");
+    let mut child = in_cgroups(cgroups, &run).spawn().unwrap();
+    if first_line(&mut child) != "done" {
         child.wait().unwrap();
         eprintln!("SKIPPED {TEST}: {path} cannot be written directly");
         return;
@@ -198,16 +169,15 @@ fn a_name_that_does_not_exist_is_a_row_and_one_event() {
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(10)
 for i in range(20):
     q = struct.pack('>HHHHHH', i, 0x100, 1, 0, 0, 0) + b'\\x04gone\\x04test\\0' + struct.pack('>HH', 1, 1)
-    s.sendto(q, ('127.77.9.1', 53)); s.recv(512)
-print('done', flush=True)
-input()";
-    let mut child = run_in(&cgroup, &format!("exec python3 -c \"{script}\"")).spawn().unwrap();
+    s.sendto(q, ('127.77.9.1', 53)); s.recv(512)";
+    let mut child = Python::start(&[&cgroup], script);
     for _ in 0..20 {
         let mut packet = [0; 512];
         let (n, from) = server.recv_from(&mut packet).unwrap();
         (packet[2], packet[3]) = (0x81, 0x83);
         server.send_to(&packet[..n], from).unwrap();
     }
+    child.done();
     let of = |rows: &[Value]| -> Vec<Value> {
         let here = |r: &&Value| text(r, "server_address") == "127.77.9.1";
         rows.iter().filter(here).cloned().collect()
@@ -225,6 +195,4 @@ input()";
     let events: Vec<Value> = w.rows("events").iter().filter(failed).cloned().collect();
     assert_eq!(events.len(), 1, "{events:#?}");
     assert_eq!(attribute(&events[0], "rcode"), "3");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }

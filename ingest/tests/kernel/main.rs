@@ -10,6 +10,7 @@ mod client;
 mod lab;
 mod machine;
 mod oom;
+mod processes;
 mod rights;
 mod rows;
 mod traffic;

@@ -1,12 +1,13 @@
 //! Every OOM kill is told once: with its victim where the program saw it.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 use tapio_ingest::KernelOptions;
 
 use crate::{
     lab::{Cgroup, root},
+    processes::in_cgroups,
     rows::{Watched, attribute, int, text},
 };
 
@@ -35,11 +36,12 @@ fn settled(w: &mut Watched, path: &str, n: usize) -> Vec<Value> {
     told
 }
 
-fn run_in(cgroup: &Cgroup, run: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("echo $$ > {} && {run}", cgroup.procs().display())]);
-    command.stderr(Stdio::null());
-    command
+/// Grows in a cgroup until it is killed there.
+fn grow_in(cgroup: &Cgroup) -> Child {
+    let mut command = in_cgroups(&[cgroup], &format!("exec python3 -c '{GROW}'"));
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    assert!(!child.wait().unwrap().success(), "the limit holds");
+    child
 }
 
 #[test]
@@ -50,9 +52,7 @@ fn a_kill_is_told_once_with_its_victim_and_the_limit() {
     let cgroup = Cgroup::memory("leak");
     cgroup.limit_memory(LIMIT);
     let mut w = watched();
-    let mut child = run_in(&cgroup, &format!("exec python3 -c '{GROW}'")).spawn().unwrap();
-    let pid = i64::from(child.id());
-    child.wait().unwrap();
+    let pid = i64::from(grow_in(&cgroup).id());
     let path = format!("/{}", cgroup.name());
     let kill = &settled(&mut w, &path, 1)[0];
     assert_eq!((text(kill, "source"), int(kill, "pid")), ("ebpf", pid));
@@ -80,8 +80,7 @@ fn the_pod_s_limit_is_named_when_all_is_gone() {
     let id = "70b548ac11449612f7db5368a141ba1b3f440a4c339092bdede34b0748cfae1d";
     let container = pod.child(id);
     let inode = container.id();
-    let status = run_in(&container, &format!("exec python3 -c '{GROW}'")).status().unwrap();
-    assert!(!status.success());
+    grow_in(&container);
     let pod_path = format!("/{}/kubepods/{}", top.name(), pod.name());
     let path = format!("{pod_path}/{id}");
     container.remove();
@@ -106,10 +105,9 @@ fn a_killed_child_belongs_to_its_living_cgroup() {
     let cgroup = Cgroup::memory("child");
     cgroup.limit_memory(LIMIT);
     let mut w = watched();
-    let mut first = run_in(&cgroup, &format!("python3 -c '{GROW}'; read x; exit 7"))
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let run = format!("python3 -c '{GROW}'; read x; exit 7");
+    let mut command = in_cgroups(&[&cgroup], &run);
+    let mut first = command.stderr(Stdio::null()).spawn().unwrap();
     let path = format!("/{}", cgroup.name());
     let kill = &settled(&mut w, &path, 1)[0];
     assert_ne!(int(kill, "pid"), i64::from(first.id()));
@@ -127,8 +125,8 @@ fn several_victims_of_one_limit_are_one_incident() {
     let cgroup = Cgroup::memory("pair");
     cgroup.limit_memory(LIMIT);
     let mut w = watched();
-    let both = format!("{{ python3 -c '{GROW}' & python3 -c '{GROW}' & wait; }}");
-    run_in(&cgroup, &both).status().unwrap();
+    let both = format!("python3 -c '{GROW}' & python3 -c '{GROW}' & wait");
+    in_cgroups(&[&cgroup], &both).stderr(Stdio::null()).status().unwrap();
     let told = settled(&mut w, &format!("/{}", cgroup.name()), 2);
     assert_ne!(int(&told[0], "pid"), int(&told[1], "pid"));
     assert_ne!(text(&told[0], "id"), text(&told[1], "id"));
@@ -146,7 +144,7 @@ fn without_the_program_the_counter_tells() {
     let cgroup = Cgroup::memory("counter");
     cgroup.limit_memory(LIMIT);
     let mut w = Watched::start(KernelOptions::none());
-    run_in(&cgroup, &format!("exec python3 -c '{GROW}'")).status().unwrap();
+    grow_in(&cgroup);
     let path = format!("/{}", cgroup.name());
     let events = w.until("the kill", "events", |rows| !kills(rows, &path).is_empty());
     let told = kills(&events, &path);

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,6 +14,7 @@ use tapio_store::Store;
 use crate::{
     client::{Client, Counts},
     lab::{Cgroup, root},
+    processes::{Python, first_line, in_cgroups},
     rows::{Watched, attribute, int, text},
 };
 
@@ -23,14 +23,6 @@ fn watched(kernel: KernelOptions) -> (Watched, MutexGuard<'static, ()>) {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     (Watched::start(kernel), alone)
-}
-
-fn joining(cgroups: &[&Cgroup], run: &str) -> Command {
-    let join: String =
-        cgroups.iter().map(|c| format!("echo $$ > {} && ", c.procs().display())).collect();
-    let mut command = Command::new("sh");
-    command.args(["-c", &(join + run)]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
 }
 
 /// Python's http.server in cgroups of its own.
@@ -42,11 +34,10 @@ struct Server {
 impl Server {
     fn start(cgroups: &[&Cgroup]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/tests/kernel/http_server.py");
-        let mut child =
-            joining(cgroups, &format!("exec python3 {script} 127.0.0.1")).spawn().unwrap();
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        let address = SocketAddr::new([127, 0, 0, 1].into(), port.trim().parse().unwrap());
+        let run = format!("exec python3 {script} 127.0.0.1");
+        let mut child = in_cgroups(cgroups, &run).spawn().unwrap();
+        let port = first_line(&mut child);
+        let address = SocketAddr::new([127, 0, 0, 1].into(), port.parse().unwrap());
         Self { child, address }
     }
 }
@@ -154,20 +145,14 @@ fn two_cgroups(apart: bool) {
         Server::start(&[Some(&to), unified.as_ref()].into_iter().flatten().collect::<Vec<_>>());
     let port = server.address.port();
     let script = format!(
-        "exec python3 -c '
-import http.client
+        "import http.client
 for _ in range(5):
-    c = http.client.HTTPConnection(\"127.0.0.1\", {port})
+    c = http.client.HTTPConnection('127.0.0.1', {port})
     for _ in range(20):
-        c.request(\"GET\", \"/api/items\"); c.getresponse().read()
-    c.close()
-print(\"done\", flush=True)
-input()'"
+        c.request('GET', '/api/items'); c.getresponse().read()
+    c.close()"
     );
-    let mut client = joining(&[&from], &script).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(client.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "done\n");
+    let client = Python::run(&[&from], &script);
     let done = |rows: &[Value]| {
         sum(&of(rows, "client", port), "connects") == 5
             && sum(&of(rows, "server", port), "received_bytes")
@@ -175,8 +160,7 @@ input()'"
             && sum(&of(rows, "client", port), "rtt_count") >= 10
     };
     let flows = w.until("the flows", "flows", done);
-    client.stdin.take().unwrap().write_all(b"\n").unwrap();
-    assert!(client.wait().unwrap().success());
+    client.end();
     let (from, to) = (w.series(&from), w.series(&to));
     for (side, series, peer) in [("client", from, Some(to)), ("server", to, None)] {
         let rows = of(&flows, side, port);
@@ -231,16 +215,14 @@ fn refused_connects_are_one_event_and_all_in_the_sums() {
     // Nobody listens there any more.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let script = format!(
-        "exec python3 -c '
-import socket
+        "import socket
 for _ in range(30):
-    try: socket.create_connection((\"127.0.0.1\", {}))
-    except ConnectionRefusedError: pass'",
+    try: socket.create_connection(('127.0.0.1', {}))
+    except ConnectionRefusedError: pass",
         address.port()
     );
-    let mut child = joining(&[&cgroup], &script).spawn().unwrap();
-    let pid = i64::from(child.id());
-    assert!(child.wait().unwrap().success());
+    let client = Python::run(&[&cgroup], &script);
+    let pid = client.pid();
     let port = address.port();
     let flows = w.until("the refusals", "flows", |rows| {
         sum(&of(rows, "client", port), "failures_refused") >= 30
