@@ -34,5 +34,6 @@ pub use clock::{Clock, SystemClock};
 pub use collect::{Attribution, Collector, CollectorError, CollectorOptions, Tick, attribute, run};
 pub use error::IngestError;
 pub use health::{Health, HealthEntry, Severity};
+pub use kernel::drop_loading_capabilities;
 pub use pipeline::{FlushReport, Ingest, IngestOptions, RecoveryReport};
 pub use tapio_ebpf::LoadOptions as KernelOptions;

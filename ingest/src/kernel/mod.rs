@@ -13,6 +13,7 @@ mod listeners;
 mod oom;
 mod repeats;
 mod report;
+mod rights;
 mod subjects;
 mod waits;
 mod watch;
@@ -33,6 +34,8 @@ use crate::{
         tree::Tree,
     },
 };
+pub use rights::drop_loading_capabilities;
+
 use edges::{Call, Edges};
 use life::Lives;
 use oom::Victims;

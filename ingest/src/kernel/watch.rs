@@ -14,7 +14,7 @@ use tapio_ebpf::{
     LifeEvent, Loss, OomVictim, ProcessMemory, Programs, ReadError,
 };
 
-use super::report::COMPONENT;
+use super::{report::COMPONENT, rights::drop_loading_capabilities};
 use crate::{Health, Severity};
 
 /// Ring buffers wake nobody; the smallest holds two thousand records.
@@ -164,6 +164,8 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 fn spawn(shared: Arc<Mutex<Shared>>) -> std::io::Result<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = channel::<()>();
     let thread = std::thread::Builder::new().name("tapio-kernel".into()).spawn(move || {
+        // Reading needs no rights; if they cannot be given up, reading is right all the same.
+        let _ = drop_loading_capabilities();
         while stopped.recv_timeout(POLL_EVERY) == Err(RecvTimeoutError::Timeout) {
             lock(&shared).poll();
         }
