@@ -1,7 +1,7 @@
 //! Beginnings and ends of processes as events.
 //!
 //! Processes that last moments come by the thousand, so: a process whose whole life lies between two ticks is told only if a
-//! signal ended it, and of the others at most eight per cgroup and 128 in all are told per tick, once for ends by a signal or
+//! signal ended it, and of the others at most four per cgroup and 32 in all are told per tick, once for ends by a signal or
 //! with an exit code and once for the rest. What is not told is counted. Forks without an exec are not told, their ends are.
 
 use std::collections::HashMap;
@@ -17,9 +17,9 @@ use super::{
 use crate::{Health, Severity, collect::sample::Event};
 
 /// Events per cgroup, tick and class.
-const PER_CGROUP: u32 = 8;
+const PER_CGROUP: u32 = 4;
 /// Events per tick and class.
-const PER_TICK: u32 = 128;
+const PER_TICK: u32 = 32;
 
 /// What was told up to when.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Lives {
         }
         let detail = "processes that began and ended between two ticks are not told one by one";
         health.count(COMPONENT, "processes_short_lived", short, Severity::Info, detail);
-        let detail = "begins and ends of processes beyond eight per cgroup and tick";
+        let detail = "begins and ends of processes beyond four per cgroup and 32 per tick";
         health.count(COMPONENT, "process_events_untold", dropped, Severity::Info, detail);
     }
 

@@ -57,6 +57,28 @@ run(lambda: os.kill(os.getpid(), signal.SIGSEGV))";
     assert_eq!((attribute(end, "exit_code"), text(end, "severity")), ("0", "debug"));
 }
 
+/// Its beginning belongs to the cgroup that it began in, its end to the one that it ended in.
+#[test]
+fn a_process_that_moves_is_told_where_it_was() {
+    if !root("a_process_that_moves_is_told_where_it_was") {
+        return;
+    }
+    let (first, second) = (Cgroup::memory("first"), Cgroup::memory("second"));
+    let mut w = Watched::start(KernelOptions { memory: true, ..KernelOptions::none() });
+    let child = Python::run(&[&first], "pass");
+    let pid = child.pid();
+    let of = |kind: &'static str| move |r: &&Value| text(r, "kind") == kind && int(r, "pid") == pid;
+    let python = |r: &Value| of("process.exec")(&r) && text(r, "comm").starts_with("python");
+    let begun = w.until("its beginning", "events", |e| e.iter().any(python));
+    std::fs::write(second.procs(), pid.to_string()).unwrap();
+    child.end();
+    let events = w.until("its end", "events", |e| e.iter().any(|r| of("process.exit")(&r)));
+    // The shell that put it there was executed elsewhere.
+    let series = |rows: &[Value], kind| int(rows.iter().rfind(of(kind)).unwrap(), "series_id");
+    assert_eq!(series(&begun, "process.exec"), w.series(&first));
+    assert_eq!(series(&events, "process.exit"), w.series(&second));
+}
+
 /// What was resident for a moment only, which no reading of /proc can show afterwards.
 #[test]
 fn the_peak_of_a_process_is_a_column() {

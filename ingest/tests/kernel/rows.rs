@@ -22,10 +22,16 @@ pub struct Watched {
 impl Watched {
     /// What is asked for must load.
     pub fn start(kernel: KernelOptions) -> Self {
+        Self::only(kernel, None)
+    }
+
+    /// As [`Watched::start`], of one cgroup.
+    pub fn only(kernel: KernelOptions, filter: Option<String>) -> Self {
         let health = Arc::new(Health::default());
         let options = CollectorOptions {
             kernel: Some(kernel),
             health: health.clone(),
+            filter,
             ..CollectorOptions::default()
         };
         let collector = Collector::new(options).unwrap();

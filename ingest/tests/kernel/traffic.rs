@@ -246,6 +246,32 @@ for _ in range(30):
     assert!(w.rows("edges").iter().all(|e| int(e, "target_port") != i64::from(port)));
 }
 
+/// A collector of one cgroup tells nothing of the others.
+#[test]
+fn a_filter_leaves_out_the_rest_of_the_node() {
+    if !root("a_filter_leaves_out_the_rest_of_the_node") {
+        return;
+    }
+    let (one, other) = (Cgroup::memory("one"), Cgroup::memory("other"));
+    let kernel = KernelOptions { http: true, net: true, ..KernelOptions::none() };
+    let (whole, _alone) = watched(KernelOptions::none());
+    drop(whole);
+    let mut w = Watched::only(kernel, Some(format!("/{}", one.name())));
+    let servers = [&one, &other].map(|c| Server::start(&[c]));
+    for s in &servers {
+        Client::connect(s.address).request("GET", "/api/items", "/api/items", b"");
+    }
+    let ports = servers.each_ref().map(|s| s.address.port());
+    w.until("the transaction", "http", |rows| sum(&of(rows, "server", ports[0]), "count") == 1);
+    w.tick();
+    let series = w.series(&one);
+    for table in ["http", "flows"] {
+        let rows = w.rows(table);
+        assert!(!rows.is_empty(), "{table}");
+        assert!(rows.iter().all(|r| int(r, "series_id") == series), "{table}: {rows:#?}");
+    }
+}
+
 /// Rows with lists go through the write-ahead log and files and come back.
 #[tokio::test]
 async fn rows_of_the_kernel_are_stored() {
