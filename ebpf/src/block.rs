@@ -18,8 +18,11 @@ const SOURCE: Source = Source {
         costs: "no latencies of disks",
     }],
     losses: &[
-        "block requests without a place in the table",
-        "block requests without a time, because statistics of the device are switched off (queue/iostats); they are counted",
+        ("requests_without_place", "block requests without a place in the table"),
+        (
+            "requests_without_time",
+            "block requests without a time, because statistics of the device are switched off (queue/iostats); they are counted",
+        ),
     ],
 };
 

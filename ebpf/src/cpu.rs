@@ -18,8 +18,8 @@ const SOURCE: Source = Source {
         costs: "how long tasks wait for a CPU is not known by cgroup, only the machine's pressure",
     }],
     losses: &[
-        "waits for a CPU without a place in the table",
-        "waits for a CPU of tasks without memory for their state",
+        ("waits_without_place", "waits for a CPU without a place in the table"),
+        ("tasks_without_memory", "waits for a CPU of tasks without memory for their state"),
     ],
 };
 

@@ -37,9 +37,9 @@ const SOURCE: Source = Source {
         },
     ],
     losses: &[
-        "DNS answers without a place in the table",
-        "DNS queries beyond 8,192 that wait for an answer",
-        "DNS failures that found the ring buffer full; they are in the sums",
+        ("answers_without_place", "DNS answers without a place in the table"),
+        ("queries_without_place", "DNS queries beyond 8,192 that wait for an answer"),
+        ("failures_lost", "DNS failures that found the ring buffer full; they are in the sums"),
     ],
 };
 

@@ -37,13 +37,22 @@ const SOURCE: Source = Source {
         },
     ],
     losses: &[
-        "HTTP transactions without a place in the table",
-        "HTTP connections with more than 32 requests outstanding, not followed further",
-        "HTTP responses to requests that were not seen",
-        "gaps in the packets of HTTP connections: transactions up to the next message are not counted",
-        "HTTP connections without memory for their state",
-        "HTTP requests whose new route found no place, counted under the other routes",
-        "packets of HTTP connections that another CPU did not let in",
+        ("transactions_without_place", "HTTP transactions without a place in the table"),
+        (
+            "connections_too_deep",
+            "HTTP connections with more than 32 requests outstanding, not followed further",
+        ),
+        ("responses_without_request", "HTTP responses to requests that were not seen"),
+        (
+            "gaps",
+            "gaps in the packets of HTTP connections: transactions up to the next message are not counted",
+        ),
+        ("connections_without_memory", "HTTP connections without memory for their state"),
+        (
+            "routes_without_place",
+            "HTTP requests whose new route found no place, counted under the other routes",
+        ),
+        ("packets_contended", "packets of HTTP connections that another CPU did not let in"),
     ],
 };
 

@@ -49,8 +49,8 @@ const SOURCE: Source = Source {
         },
     ],
     losses: &[
-        "processes without a place in the table of memory per process",
-        "forks, execs and exits that found the ring buffer full",
+        ("processes_without_place", "processes without a place in the table of memory per process"),
+        ("life_events_lost", "forks, execs and exits that found the ring buffer full"),
     ],
 };
 

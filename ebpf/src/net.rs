@@ -36,9 +36,15 @@ const SOURCE: Source = Source {
         },
     ],
     losses: &[
-        "flows without a place in the table, summed as one without addresses",
-        "TCP connections without memory for their state",
-        "failed connects that found the ring buffer full; they are in the sums",
+        (
+            "flows_without_place",
+            "flows without a place in the table, summed as one without addresses",
+        ),
+        ("connections_without_memory", "TCP connections without memory for their state"),
+        (
+            "failed_connects_lost",
+            "failed connects that found the ring buffer full; they are in the sums",
+        ),
     ],
 };
 

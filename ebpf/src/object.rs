@@ -30,6 +30,8 @@ pub struct NotLoaded {
 /// Something that happened in the kernel and could not be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
+    /// Short name, the same for every version of a loader: what is counted.
+    pub reason: String,
     /// What was lost and why.
     pub what: String,
     /// How many since the programs were loaded.
@@ -84,8 +86,8 @@ pub(crate) struct Source {
     pub name: &'static str,
     pub bytes: &'static [u8],
     pub programs: &'static [Program],
-    /// Reasons of loss in the order of the program's `enum lost_reason`.
-    pub losses: &'static [&'static str],
+    /// Reasons of loss in the order of the program's `enum lost_reason`: short name and sentence.
+    pub losses: &'static [(&'static str, &'static str)],
 }
 
 /// What all objects are loaded with.
@@ -100,7 +102,7 @@ pub(crate) struct Loading<'a> {
 pub(crate) struct Object {
     ebpf: Ebpf,
     lost: PerCpuArray<MapData, u64>,
-    losses: &'static [&'static str],
+    losses: &'static [(&'static str, &'static str)],
     loaded: Vec<&'static str>,
 }
 
@@ -184,14 +186,16 @@ impl Object {
     /// preempted) and counts that (`recursion_misses` of bpf_prog_info, Linux 5.12).
     pub(crate) fn losses(&self) -> Result<Vec<Loss>, ReadError> {
         let mut losses = Vec::new();
-        for (reason, what) in (0..).zip(self.losses) {
-            let per_cpu = self.lost.get(&reason, 0);
+        for (index, (reason, what)) in (0..).zip(self.losses) {
+            let per_cpu = self.lost.get(&index, 0);
             let per_cpu = per_cpu.map_err(|e| ReadError::new("the counters of losses", e))?;
-            losses.push(Loss { what: (*what).to_owned(), count: per_cpu.iter().sum() });
+            let count = per_cpu.iter().sum();
+            losses.push(Loss { reason: (*reason).into(), what: (*what).into(), count });
         }
         for name in &self.loaded {
             let what = format!("runs of {name} that the kernel left out");
-            losses.push(Loss { what, count: self.misses(name).unwrap_or(0) });
+            let count = self.misses(name).unwrap_or(0);
+            losses.push(Loss { reason: format!("{name}_runs_left_out"), what, count });
         }
         Ok(losses)
     }

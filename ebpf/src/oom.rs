@@ -18,7 +18,7 @@ const SOURCE: Source = Source {
         hook: Hook::Tracepoint("mark_victim"),
         costs: "OOM kills are known from counters of cgroups only: no victim, no level that hit its limit",
     }],
-    losses: &["OOM victims that found the ring buffer full"],
+    losses: &[("victims_lost", "OOM victims that found the ring buffer full")],
 };
 
 /// Victims of one level are one incident if the next is marked within this time.

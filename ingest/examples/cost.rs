@@ -5,67 +5,27 @@
 //! the current directory, one at a time and sixteen at once.
 #![allow(clippy::unwrap_used)]
 
+#[path = "shared/machine.rs"]
+mod machine;
 mod measure;
 
 use std::{
-    path::PathBuf,
-    process::{Child, Command},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use machine::Cgroups;
 use measure::{cpu, print_times};
+
 use tapio_ingest::{Clock, Collector, CollectorOptions, Ingest, IngestOptions, SystemClock};
 use tapio_store::{RowSink, Store};
-
-struct Cgroups {
-    dirs: Vec<PathBuf>,
-    children: Vec<Child>,
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        for c in &mut self.children {
-            let _ = c.kill();
-            let _ = c.wait();
-        }
-        for d in self.dirs.iter().rev() {
-            let _ = std::fs::remove_dir(d);
-        }
-    }
-}
-
-fn make(n: usize) -> Cgroups {
-    let mut made = Cgroups { dirs: Vec::new(), children: Vec::new() };
-    let controllers = ["memory", "cpu", "cpuacct", "pids", "blkio", "unified"];
-    let roots: Vec<PathBuf> = controllers
-        .iter()
-        .map(|c| PathBuf::from(format!("/sys/fs/cgroup/{c}")))
-        .filter(|p| p.is_dir())
-        .map(|p| p.join(format!("tapio-cost-{}", std::process::id())))
-        .collect();
-    for r in &roots {
-        std::fs::create_dir(r).unwrap();
-        made.dirs.push(r.clone());
-    }
-    for i in 0..n {
-        let child = Command::new("sleep").arg("600").spawn().unwrap();
-        for r in &roots {
-            let d = r.join(format!("c{i}"));
-            std::fs::create_dir(&d).unwrap();
-            std::fs::write(d.join("cgroup.procs"), child.id().to_string()).unwrap();
-            made.dirs.push(d);
-        }
-        made.children.push(child);
-    }
-    made
-}
 
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>().unwrap());
     let (cgroups, ticks) = (args.next().unwrap_or(200), args.next().unwrap_or(20));
-    let made = make(cgroups);
+    let made = Cgroups::make(cgroups, |_| Command::new("sleep").arg("600").spawn().unwrap());
     let mut collector = Collector::new(CollectorOptions::default()).unwrap();
     let first = cpu(libc::RUSAGE_SELF);
     collector.tick(SystemClock.now_us());

@@ -1,6 +1,6 @@
 //! Counters of everything that was lost, unreadable or given up (T8).
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{borrow::Cow, collections::BTreeMap, sync::Mutex};
 
 use tapio_sql::{TableBatch, catalog};
 
@@ -32,9 +32,9 @@ impl Severity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthEntry {
     /// For example `wal` or `collector.cgroup`.
-    pub component: &'static str,
+    pub component: Cow<'static, str>,
     /// What is counted, for example `rows_lost`.
-    pub metric: &'static str,
+    pub metric: Cow<'static, str>,
     /// Count since this process started (for a gauge: the last value).
     pub value: i64,
     /// How bad.
@@ -45,7 +45,7 @@ pub struct HealthEntry {
 
 #[derive(Debug, Default)]
 struct State {
-    entries: BTreeMap<(&'static str, &'static str), (HealthEntry, bool)>,
+    entries: BTreeMap<(Cow<'static, str>, Cow<'static, str>), (HealthEntry, bool)>,
 }
 
 /// The counters of a process; shared by pipeline and collectors.
@@ -58,41 +58,41 @@ impl Health {
     /// Adds `n` to a counter; `detail` replaces the sentence that stood there. `n` = 0 changes nothing.
     pub fn count(
         &self,
-        component: &'static str,
-        metric: &'static str,
+        component: impl Into<Cow<'static, str>>,
+        metric: impl Into<Cow<'static, str>>,
         n: i64,
         severity: Severity,
         detail: impl Into<String>,
     ) {
         if n != 0 {
-            self.change(component, metric, severity, detail.into(), |v| v.saturating_add(n));
+            let key = (component.into(), metric.into());
+            self.change(key, severity, detail.into(), |v| v.saturating_add(n));
         }
     }
 
     /// Sets a gauge.
     pub fn set(
         &self,
-        component: &'static str,
-        metric: &'static str,
+        component: impl Into<Cow<'static, str>>,
+        metric: impl Into<Cow<'static, str>>,
         value: i64,
         severity: Severity,
         detail: impl Into<String>,
     ) {
-        self.change(component, metric, severity, detail.into(), |_| value);
+        self.change((component.into(), metric.into()), severity, detail.into(), |_| value);
     }
 
     fn change(
         &self,
-        component: &'static str,
-        metric: &'static str,
+        key: (Cow<'static, str>, Cow<'static, str>),
         severity: Severity,
         detail: String,
         f: impl Fn(i64) -> i64,
     ) {
         let Ok(mut state) = self.state.lock() else { return };
+        let (component, metric) = key.clone();
         let entry = HealthEntry { component, metric, value: 0, severity, detail: String::new() };
-        let (entry, fresh) =
-            state.entries.entry((component, metric)).or_insert_with(|| (entry, true));
+        let (entry, fresh) = state.entries.entry(key).or_insert_with(|| (entry, true));
         let value = f(entry.value);
         *fresh |= value != entry.value;
         entry.value = value;
@@ -136,8 +136,8 @@ impl Health {
         c.set("ts", times(vec![now_us; n]));
         c.set("observed_at", times(vec![now_us; n]));
         c.set("node", labels(std::iter::repeat_n(Some(node), n)));
-        c.set("component", labels(changed.iter().map(|e| Some(e.component))));
-        c.set("metric", labels(changed.iter().map(|e| Some(e.metric))));
+        c.set("component", labels(changed.iter().map(|e| Some(&*e.component))));
+        c.set("metric", labels(changed.iter().map(|e| Some(&*e.metric))));
         c.set("value", crate::rows::ints(changed.iter().map(|e| Some(e.value))));
         c.set("severity", labels(changed.iter().map(|e| Some(e.severity.as_str()))));
         c.set("detail", texts(changed.iter().map(|e| Some(e.detail.as_str()))));

@@ -27,6 +27,7 @@ mod error;
 mod health;
 mod hot;
 pub mod journald;
+mod kernel;
 mod pipeline;
 mod rows;
 mod wal;
@@ -37,4 +38,6 @@ pub use collect::{
 };
 pub use error::IngestError;
 pub use health::{Health, HealthEntry, Severity};
+pub use kernel::drop_loading_capabilities;
 pub use pipeline::{FlushReport, Ingest, IngestOptions, RecoveryReport};
+pub use tapio_ebpf::LoadOptions as KernelOptions;

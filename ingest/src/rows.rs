@@ -4,12 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, DictionaryArray, Int64Array, MapBuilder, RecordBatch, StringArray,
-        StringBuilder, TimestampMicrosecondArray, new_null_array,
+        Array, ArrayRef, DictionaryArray, Int64Array, Int64Builder, ListBuilder, MapBuilder,
+        RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
     },
-    datatypes::Int32Type,
+    datatypes::{DataType, Field, Int32Type},
 };
-use tapio_sql::{BatchError, TableBatch, TableDef};
+use tapio_sql::{BatchError, TableBatch, TableDef, catalog};
 
 /// Columns by name; those not set are NULL.
 pub(crate) struct Columns {
@@ -21,6 +21,25 @@ pub(crate) struct Columns {
 impl Columns {
     pub(crate) fn new(def: &Arc<TableDef>, rows: usize) -> Self {
         Self { def: def.clone(), rows, columns: HashMap::new() }
+    }
+
+    /// Of the built-in table of that name.
+    pub(crate) fn of(table: &str, rows: usize) -> Result<Self, BatchError> {
+        let def = catalog().get(table).ok_or_else(|| BatchError::Column {
+            table: table.to_owned(),
+            position: 0,
+            expected: "a table".into(),
+            got: String::new(),
+        })?;
+        Ok(Self::new(def, rows))
+    }
+
+    /// As [`Columns::of`], with the same two times in all rows.
+    pub(crate) fn at(table: &str, rows: usize, ts: i64, observed: i64) -> Result<Self, BatchError> {
+        let mut columns = Self::of(table, rows)?;
+        columns.set("ts", times(vec![ts; rows]));
+        columns.set("observed_at", times(vec![observed; rows]));
+        Ok(columns)
     }
 
     pub(crate) fn set(&mut self, name: &'static str, values: ArrayRef) {
@@ -82,6 +101,22 @@ pub(crate) fn times(v: Vec<i64>) -> ArrayRef {
 
 pub(crate) fn ints(v: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(v.into_iter().collect::<Int64Array>())
+}
+
+/// Counters of the kernel; beyond i64 they stay at its maximum.
+pub(crate) fn counts(v: impl IntoIterator<Item = u64>) -> ArrayRef {
+    ints(v.into_iter().map(|v| Some(i64::try_from(v).unwrap_or(i64::MAX))))
+}
+
+/// As [`counts`], one list per row.
+pub(crate) fn count_lists<'a>(rows: impl IntoIterator<Item = &'a [u64]>) -> ArrayRef {
+    let element = Field::new("element", DataType::Int64, false);
+    let mut b = ListBuilder::new(Int64Builder::new()).with_field(element);
+    for row in rows {
+        row.iter().for_each(|v| b.values().append_value(i64::try_from(*v).unwrap_or(i64::MAX)));
+        b.append(true);
+    }
+    Arc::new(b.finish())
 }
 
 /// Empty text counts as not known.

@@ -54,6 +54,9 @@ pub enum ColumnType {
     Label,
     /// Text to text.
     Map,
+    /// Signed 64-bit integers, none of them NULL; how many, and what each is, the column's description says.
+    #[serde(rename = "list<int64>")]
+    Int64List,
 }
 
 impl ColumnType {
@@ -77,6 +80,9 @@ impl ColumnType {
                     Arc::new(Field::new("entries", DataType::Struct(entries), false)),
                     false,
                 )
+            }
+            Self::Int64List => {
+                DataType::List(Arc::new(Field::new("element", DataType::Int64, false)))
             }
         }
     }
@@ -249,7 +255,20 @@ mod tests {
     #[test]
     fn embedded_tables_are_sound_and_described() {
         let names: Vec<_> = catalog().iter().map(|t| t.name.as_str()).collect();
-        for expected in ["events", "health", "insights", "predictions", "resources", "series"] {
+        let expected = [
+            "block",
+            "dns",
+            "edges",
+            "events",
+            "flows",
+            "health",
+            "http",
+            "insights",
+            "predictions",
+            "resources",
+            "series",
+        ];
+        for expected in expected {
             assert!(names.contains(&expected), "{expected} is missing in {names:?}");
         }
         for t in catalog().iter() {

@@ -107,6 +107,9 @@ pub(crate) fn meta_data(def: &TableDef, id: String, now_ms: i64) -> Action {
                 ColumnType::Map => json!({
                     "type": "map", "keyType": "string", "valueType": "string", "valueContainsNull": true
                 }),
+                ColumnType::Int64List => json!({
+                    "type": "array", "elementType": "long", "containsNull": false
+                }),
             };
             let metadata = match &c.unit {
                 Some(u) => json!({"comment": c.description, "unit": u}),

@@ -56,7 +56,11 @@ pub fn writer_properties(def: &TableDef) -> Result<WriterProperties, StoreError>
             ColumnType::Int64 if c.name.starts_with("memory_") => Encoding::BYTE_STREAM_SPLIT,
             ColumnType::Int64 => Encoding::DELTA_BINARY_PACKED,
             ColumnType::Float64 => Encoding::BYTE_STREAM_SPLIT,
-            ColumnType::Bool | ColumnType::Text | ColumnType::Label | ColumnType::Map => continue,
+            ColumnType::Bool
+            | ColumnType::Text
+            | ColumnType::Label
+            | ColumnType::Map
+            | ColumnType::Int64List => continue,
         };
         let path = ColumnPath::from(c.name.as_str());
         properties = properties

@@ -1,31 +1,12 @@
 //! Loading, rights, and that nothing stays.
 
-use std::{collections::HashSet, fs, process::Command};
+use std::{fs, process::Command};
 
 use crate::{
+    attached::{held, in_kernel},
     child::Role,
     lab::{root, wait},
 };
-
-/// Ids of the programs and links that a process holds, from its file descriptors.
-fn held(pid: u32) -> (HashSet<u32>, HashSet<u32>) {
-    let (mut programs, mut links) = (HashSet::new(), HashSet::new());
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap() {
-        let info = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
-        let id = |key: &str| -> Option<u32> {
-            info.lines().find_map(|l| l.strip_prefix(key))?.trim().parse().ok()
-        };
-        programs.extend(id("prog_id:"));
-        links.extend(id("link_id:"));
-    }
-    (programs, links)
-}
-
-fn in_kernel() -> (HashSet<u32>, HashSet<u32>) {
-    let programs = aya::programs::loaded_programs().filter_map(|p| Some(p.ok()?.id()));
-    let links = aya::programs::loaded_links().filter_map(|l| Some(l.ok()?.id()));
-    (programs.collect(), links.collect())
-}
 
 #[test]
 fn nothing_stays_after_kill_9() {

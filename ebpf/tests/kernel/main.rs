@@ -2,6 +2,7 @@
 //! fails. Each test has cgroups and namespaces of its own, named after its process, and leaves nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod attached;
 mod child;
 mod client;
 mod dns;

@@ -6,19 +6,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use tapio_sql::{BatchError, TableBatch};
 
-use super::{
-    ids::Ids,
-    mounts::unescape,
-    sample::{Series, def},
-};
+use super::{ids::Ids, mounts::unescape, sample::Series};
 use crate::{
     Severity,
-    rows::{Columns, ints, times},
+    rows::{Columns, ints},
 };
 
 /// Types that hold data of users on this machine.
@@ -255,12 +250,8 @@ pub(crate) fn disks(
     ts: i64,
     observed: i64,
 ) -> Result<TableBatch, BatchError> {
-    let n = samples.len();
-    let def: &Arc<_> = def("disks")?;
-    let mut c = Columns::new(def, n);
+    let mut c = Columns::at("disks", samples.len(), ts, observed)?;
     c.set("series_id", ints(samples.iter().map(|s| Some(s.series_id))));
-    c.set("ts", times(vec![ts; n]));
-    c.set("observed_at", times(vec![observed; n]));
     c.set("size_bytes", ints(samples.iter().map(|s| s.size)));
     c.set("used_bytes", ints(samples.iter().map(|s| s.used)));
     c.set("available_bytes", ints(samples.iter().map(|s| s.available)));

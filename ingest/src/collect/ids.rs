@@ -7,7 +7,7 @@ use std::{
 
 use tapio_sql::SeriesIdentity;
 
-use super::sample::Series;
+use super::{Attribution, sample::Series};
 use crate::{Health, Severity};
 
 /// The series that are alive, and what is true of all of them.
@@ -34,6 +34,18 @@ impl Ids {
             node: self.node.clone(),
             boot_id: self.boot_id.clone(),
             ..SeriesIdentity::default()
+        }
+    }
+
+    /// The identity of a cgroup of the memory controller.
+    pub(crate) fn of_cgroup(&self, a: &Attribution, path: &str, inode: u64) -> SeriesIdentity {
+        SeriesIdentity {
+            pod_uid: a.pod_uid.clone(),
+            container_id: a.container_id.clone(),
+            unit: a.unit.clone(),
+            cgroup: path.to_owned(),
+            incarnation: inode.to_string(),
+            ..self.identity(a.kind)
         }
     }
 

@@ -6,21 +6,22 @@
 mod attribution;
 mod cgroup;
 mod disk;
-mod files;
-mod ids;
-mod mounts;
-mod node;
+pub(crate) mod files;
+pub(crate) mod ids;
+mod kills;
+pub(crate) mod mounts;
+pub(crate) mod node;
 mod parse;
-mod process;
+pub(crate) mod process;
 #[cfg(test)]
 mod real_disk;
 #[cfg(test)]
 mod real_machine;
 mod runner;
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(crate) mod tree;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -30,14 +31,18 @@ pub use attribution::{Attribution, attribute};
 pub use disk::Filesystems;
 pub use runner::run;
 
-use crate::{Clock, Health, Severity, SystemClock};
+use crate::{
+    Clock, Health, KernelOptions, Severity, SystemClock,
+    kernel::{Around, Kernel},
+};
 use disk::Disks;
 use files::Budget;
 use ids::Ids;
+use kills::{Kills, Known};
 use mounts::Mounts;
 use node::Node;
 use process::Processes;
-use sample::{Event, OOM_KILLS, Series};
+use sample::{OOM_KILLS, Series};
 use tree::Tree;
 
 /// The wall clock stepped if it is off by more than this against the time since boot.
@@ -58,6 +63,8 @@ pub struct CollectorOptions {
     pub filesystems: Filesystems,
     /// Time between two readings of the filesystems: whole ticks, at least one.
     pub filesystem_interval: Duration,
+    /// Which kernel programs to load; `None`: none, everything is read from files.
+    pub kernel: Option<KernelOptions>,
     /// Time between ticks of [`run`].
     pub interval: Duration,
     /// The time.
@@ -75,6 +82,7 @@ impl Default for CollectorOptions {
             filter: None,
             filesystems: Filesystems::default(),
             filesystem_interval: Duration::from_secs(5),
+            kernel: None,
             interval: Duration::from_secs(1),
             clock: Arc::new(SystemClock),
             health: Arc::default(),
@@ -127,8 +135,8 @@ pub struct Collector {
     disks_at: Option<i64>,
     buffer: Vec<u8>,
     last: Option<Stamp>,
-    /// Kills that the node counted and no cgroup did.
-    kills: Unattributed,
+    kills: Kills,
+    kernel: Option<Kernel>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,17 +146,12 @@ struct Stamp {
     boot: i64,
 }
 
-#[derive(Debug, Default)]
-struct Unattributed {
-    node: Option<i64>,
-    pending: i64,
-}
-
 impl Collector {
     /// Finds the hierarchies. A machine without memory controller still gives the node and processes, and says so in
     /// [`Health`].
     ///
-    /// Raises the soft limit of open files of this process to the hard one, because cgroup files stay open.
+    /// Raises the soft limit of open files of this process to the hard one, because cgroup files stay open. Loads the kernel
+    /// programs that are asked for; what cannot be loaded is in [`Health`] with what that costs, and is no error.
     ///
     /// # Errors
     /// [`CollectorError::Proc`] if /proc cannot be read.
@@ -168,6 +171,7 @@ impl Collector {
             let detail = "no cgroup hierarchy with the memory controller is mounted: only the node and processes are read";
             health.set("collector.cgroup", "no_memory_controller", 1, Severity::Warning, detail);
         }
+        let kernel = options.kernel.as_ref().map(|k| Kernel::load(k, &options, &mounts, &boot_id));
         let tree =
             memory.map(|(v, root)| Tree::new(mounts, v, root, filter.clone(), budget.clone()));
         let node = Node::open(&options.proc_root, &budget);
@@ -189,7 +193,8 @@ impl Collector {
             disks_at: None,
             buffer: Vec::new(),
             last: None,
-            kills: Unattributed::default(),
+            kills: Kills::default(),
+            kernel,
         })
     }
 
@@ -225,9 +230,10 @@ impl Collector {
         if self.node_id.is_some() {
             samples.push(node);
         }
+        let mut counted = Vec::new();
         if let Some(tree) = &mut self.tree {
             tree.refresh(&mut self.ids, self.node_id);
-            let kills = tree.read(
+            counted = tree.read(
                 &mut self.ids,
                 swap_free,
                 ts,
@@ -235,9 +241,6 @@ impl Collector {
                 &mut events,
                 &mut self.buffer,
             );
-            if self.options.filter.is_none() {
-                events.extend(self.unattributed(node_kills, kills));
-            }
         }
         let (tree, node_id) = (&self.tree, self.node_id);
         let parent_of = |path: &str| match path {
@@ -247,6 +250,28 @@ impl Collector {
         self.processes.read(&mut self.ids, parent_of, &mut samples, &mut self.buffer);
         let disks =
             if self.disks_due() { self.disks.read(&mut self.ids, node_id) } else { Vec::new() };
+        let whole = self.options.filter.is_none();
+        if let Some(kernel) = &mut self.kernel {
+            kernel.read(Around {
+                ids: &mut self.ids,
+                tree: self.tree.as_ref(),
+                node: self.node_id.filter(|_| whole),
+                processes: &self.processes,
+                ts,
+                boot_us: self.last.map_or(0, |l| l.boot),
+                samples: &mut samples,
+                events: &mut events,
+            });
+        }
+        let known = Known {
+            boot_id: &self.ids.boot_id,
+            counted,
+            victims: self.kernel.as_ref().and_then(Kernel::victims),
+            node: node_kills.zip(self.node_id.filter(|_| whole)),
+        };
+        let tree = &self.tree;
+        let alive = |inode| tree.iter().any(|t| t.has_inode(inode));
+        events.extend(self.kills.tell(known, alive));
         let fresh = self.ids.fresh();
 
         let observed = self.options.clock.now_us().max(ts);
@@ -270,6 +295,9 @@ impl Collector {
         }
         if !events.is_empty() {
             keep(sample::events(&events, &self.options.node, ts, observed));
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.batches(ts, observed).into_iter().for_each(&mut keep);
         }
         Tick { batches, through_us: observed }
     }
@@ -309,29 +337,5 @@ impl Collector {
         }
         self.last = Some(Stamp { ts, wall: now_us, boot });
         ts
-    }
-
-    /// Kills that the node counted and no living cgroup did: in the root cgroup, or in one that was gone at once. Told
-    /// when two ticks in a row agree, because node and cgroups are not read at one moment.
-    fn unattributed(&mut self, node: Option<i64>, in_cgroups: i64) -> Option<Event> {
-        let after = node?;
-        let before = self.kills.node.replace(after)?;
-        let was = self.kills.pending;
-        self.kills.pending += after - before - in_cgroups;
-        let n = was.min(self.kills.pending);
-        if n <= 0 {
-            return None;
-        }
-        self.kills.pending -= n;
-        let subject = sample::Subject {
-            boot_id: &self.ids.boot_id,
-            inode: 0,
-            series_id: self.node_id?,
-            cgroup: "",
-        };
-        let message = format!(
-            "the kernel killed {n} process(es) for lack of memory outside of any cgroup that still exists"
-        );
-        Some(sample::oom_kill(&subject, after - n, after, message))
     }
 }

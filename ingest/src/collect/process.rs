@@ -86,6 +86,11 @@ impl Processes {
         }
     }
 
+    /// The followed processes: pid, start in clock ticks since boot, series.
+    pub(crate) fn followed(&self) -> impl Iterator<Item = (i64, i64, i64)> {
+        self.followed.iter().map(|(pid, p)| (*pid, p.start, p.series_id))
+    }
+
     fn forget(&mut self, pid: i64, ids: &mut Ids) {
         if let Some(p) = self.followed.remove(&pid) {
             ids.retire(p.series_id);
@@ -232,15 +237,15 @@ fn open_fds(dir: &Path) -> Option<i64> {
 }
 
 /// What `/proc/PID/cgroup` says.
-struct Paths {
+pub(crate) struct Paths {
     /// In the hierarchy of the memory controller.
-    memory: String,
+    pub memory: String,
     unit: String,
     in_container: bool,
 }
 
 impl Paths {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let (mut v1, mut unified, mut systemd) = (None, None, None);
         let mut in_container = false;
         for line in text.lines() {

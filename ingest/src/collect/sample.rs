@@ -1,11 +1,11 @@
 //! One tick's rows before they are Arrow.
 
-use tapio_sql::{BatchError, SeriesIdentity, TableBatch, catalog, derived_id};
+use tapio_sql::{BatchError, SeriesIdentity, TableBatch, derived_id};
 
 use crate::rows::{Columns, ints, labels, maps, texts, times};
 
 /// The value columns of `resources`, by position in [`Sample::values`].
-const VALUES: [&str; 25] = [
+const VALUES: [&str; 28] = [
     "memory_usage_bytes",
     "memory_working_set_bytes",
     "memory_rss_bytes",
@@ -31,6 +31,9 @@ const VALUES: [&str; 25] = [
     "psi_io_full_us",
     "fds",
     "fds_limit",
+    "cpu_wait_us",
+    "cpu_waits",
+    "memory_peak_bytes",
 ];
 pub(crate) const USAGE: usize = 0;
 pub(crate) const WORKING_SET: usize = 1;
@@ -52,6 +55,9 @@ pub(crate) const IO_WRITE: usize = 16;
 pub(crate) const PSI: [usize; 3] = [17, 19, 21];
 pub(crate) const FDS: usize = 23;
 pub(crate) const FDS_LIMIT: usize = 24;
+pub(crate) const CPU_WAIT: usize = 25;
+pub(crate) const CPU_WAITS: usize = 26;
+pub(crate) const MEMORY_PEAK: usize = 27;
 
 /// A row of `resources`; `None` = could not be read, or unlimited where the column says so.
 #[derive(Debug, Clone, Default)]
@@ -65,25 +71,12 @@ pub(crate) fn resources(
     ts: i64,
     observed: i64,
 ) -> Result<TableBatch, BatchError> {
-    let def = def("resources")?;
-    let n = samples.len();
-    let mut c = Columns::new(def, n);
+    let mut c = Columns::at("resources", samples.len(), ts, observed)?;
     c.set("series_id", ints(samples.iter().map(|s| Some(s.series_id))));
-    c.set("ts", times(vec![ts; n]));
-    c.set("observed_at", times(vec![observed; n]));
     for (i, name) in VALUES.iter().enumerate() {
         c.set(name, ints(samples.iter().map(|s| s.values[i])));
     }
     c.finish()
-}
-
-pub(crate) fn def(name: &str) -> Result<&'static std::sync::Arc<tapio_sql::TableDef>, BatchError> {
-    catalog().get(name).ok_or_else(|| BatchError::Column {
-        table: name.to_owned(),
-        position: 0,
-        expected: "a table".into(),
-        got: String::new(),
-    })
 }
 
 /// A row of `series`.
@@ -100,12 +93,9 @@ pub(crate) struct Series {
 }
 
 pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBatch, BatchError> {
-    let n = rows.len();
-    let mut c = Columns::new(def("series")?, n);
+    let mut c = Columns::at("series", rows.len(), ts, observed)?;
     c.set("series_id", ints(rows.iter().map(|r| Some(r.identity.series_id()))));
     c.set("workload_id", ints(rows.iter().map(|r| Some(r.identity.workload_id()))));
-    c.set("ts", times(vec![ts; n]));
-    c.set("observed_at", times(vec![observed; n]));
     type Label = fn(&Series) -> &str;
     let text: [(&'static str, Label); 16] = [
         ("kind", |r| &r.identity.kind),
@@ -136,14 +126,19 @@ pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBat
     c.finish()
 }
 
-/// A row of `events` about a cgroup or the node.
-#[derive(Debug, Clone)]
+/// A row of `events` about a cgroup, a process or the node.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Event {
     pub id: String,
+    /// `None`: when the tick was read.
+    pub ts: Option<i64>,
+    pub source: &'static str,
     pub kind: &'static str,
     pub severity: &'static str,
     pub series_id: i64,
     pub cgroup: String,
+    pub pid: Option<i64>,
+    pub comm: String,
     pub message: String,
     pub value: Option<f64>,
     pub attributes: Vec<(&'static str, String)>,
@@ -162,6 +157,7 @@ pub(crate) fn oom_kill(s: &Subject<'_>, before: i64, after: i64, message: String
     Event {
         // The kernel's counter is the identity: a second reading of the same state gives the same id.
         id: derived_id(&["oom.kill", s.boot_id, &s.inode.to_string(), &after.to_string()]),
+        source: "cgroup",
         kind: "oom.kill",
         severity: "critical",
         series_id: s.series_id,
@@ -173,6 +169,7 @@ pub(crate) fn oom_kill(s: &Subject<'_>, before: i64, after: i64, message: String
             ("counter_after", after.to_string()),
             ("unit", "{kill}".into()),
         ],
+        ..Event::default()
     }
 }
 
@@ -188,6 +185,7 @@ pub(crate) fn limit_change(
     let id = ["change.config", s.boot_id, &inode, &ts.to_string(), "memory_limit", &after_text];
     Event {
         id: derived_id(&id),
+        source: "cgroup",
         kind: "change.config",
         severity: "info",
         series_id: s.series_id,
@@ -203,6 +201,7 @@ pub(crate) fn limit_change(
             ("after", after_text),
             ("unit", "By".into()),
         ],
+        ..Event::default()
     }
 }
 
@@ -212,17 +211,17 @@ pub(crate) fn events(
     ts: i64,
     observed: i64,
 ) -> Result<TableBatch, BatchError> {
-    let n = rows.len();
-    let mut c = Columns::new(def("events")?, n);
+    let mut c = Columns::at("events", rows.len(), ts, observed)?;
     c.set("id", texts(rows.iter().map(|r| Some(r.id.as_str()))));
-    c.set("ts", times(vec![ts; n]));
-    c.set("observed_at", times(vec![observed; n]));
-    c.set("source", labels(rows.iter().map(|_| Some("cgroup"))));
+    c.set("ts", times(rows.iter().map(|r| r.ts.unwrap_or(ts)).collect()));
+    c.set("source", labels(rows.iter().map(|r| Some(r.source))));
     c.set("kind", labels(rows.iter().map(|r| Some(r.kind))));
     c.set("severity", labels(rows.iter().map(|r| Some(r.severity))));
     c.set("series_id", ints(rows.iter().map(|r| Some(r.series_id))));
     c.set("node", labels(rows.iter().map(|_| Some(node))));
     c.set("cgroup", labels(rows.iter().map(|r| Some(r.cgroup.as_str()))));
+    c.set("pid", ints(rows.iter().map(|r| r.pid)));
+    c.set("comm", labels(rows.iter().map(|r| Some(r.comm.as_str()))));
     c.set("message", texts(rows.iter().map(|r| Some(r.message.as_str()))));
     let values: arrow::array::Float64Array = rows.iter().map(|r| r.value).collect();
     c.set("value", std::sync::Arc::new(values));

@@ -9,8 +9,9 @@ use super::{
     cgroup::Cgroup,
     files::Budget,
     ids::Ids,
+    kills::Counted,
     mounts::Mounts,
-    sample::{Event, HEADROOM, LEVEL, OOM_KILLS, Sample, Series, Subject, limit_change, oom_kill},
+    sample::{Event, HEADROOM, LEVEL, OOM_KILLS, Sample, Series, Subject, limit_change},
 };
 use crate::Severity;
 
@@ -129,12 +130,7 @@ impl Tree {
         let v2 = self.version == 2;
         let mut c = Cgroup::open(&self.mounts, v2, &self.root, path, inode, &self.budget);
         c.links = links;
-        let mut identity = ids.identity(c.attribution.kind);
-        identity.pod_uid.clone_from(&c.attribution.pod_uid);
-        identity.container_id.clone_from(&c.attribution.container_id);
-        identity.unit.clone_from(&c.attribution.unit);
-        identity.cgroup = path.to_owned();
-        identity.incarnation = inode.to_string();
+        let identity = ids.of_cgroup(&c.attribution, path, inode);
         let parent_id = match parent(path) {
             "/" => node,
             p => self.series_of(p),
@@ -161,7 +157,17 @@ impl Tree {
         (!dead.is_empty()).then(|| parent(path).to_owned())
     }
 
-    /// Reads all cgroups; answers how many kills were seen.
+    /// The followed cgroups that have a series: path, inode, series.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u64, i64)> {
+        self.cgroups.iter().filter_map(|(p, c)| Some((p.as_str(), c.inode, c.series_id?)))
+    }
+
+    /// Whether a cgroup of that inode is followed.
+    pub(crate) fn has_inode(&self, inode: u64) -> bool {
+        self.cgroups.values().any(|c| c.inode == inode)
+    }
+
+    /// Reads all cgroups; answers where processes were killed.
     pub(crate) fn read(
         &mut self,
         ids: &mut Ids,
@@ -170,13 +176,13 @@ impl Tree {
         samples: &mut Vec<Sample>,
         events: &mut Vec<Event>,
         buffer: &mut Vec<u8>,
-    ) -> i64 {
+    ) -> Vec<Counted> {
         let swap = swap_free.is_some_and(|s| s > 0);
         let top = Room { headroom: None, unknown: false, swap: swap_free.unwrap_or(0) };
         let mut rooms: HashMap<&str, Room> = HashMap::with_capacity(self.cgroups.len());
         let mut gone = Vec::new();
         let (mut unreadable, mut example) = (0, String::new());
-        let mut kills = 0;
+        let mut kills = Vec::new();
         for (path, c) in &mut self.cgroups {
             let Some(mut r) = c.read(swap, buffer) else {
                 gone.push(path.clone());
@@ -197,11 +203,8 @@ impl Tree {
                 // A cgroup that came since the last tick began at 0; one that was there before Tapio began anywhere.
                 let before = c.last_oom_kills.unwrap_or(if self.first { after } else { 0 });
                 if after > before {
-                    kills += after - before;
-                    let n = after - before;
-                    let message =
-                        format!("the kernel killed {n} process(es) in {path} for lack of memory");
-                    events.push(oom_kill(&subject, before, after, message));
+                    let (inode, cgroup) = (c.inode, path.clone());
+                    kills.push(Counted { inode, series_id, cgroup, before, after, ts });
                 }
                 c.last_oom_kills = Some(after);
             }
@@ -281,7 +284,7 @@ fn links(path: &Path) -> Option<(u64, u64)> {
     (s.st_nlink > 0).then_some((s.st_nlink as u64, s.st_ino))
 }
 
-fn parent(path: &str) -> &str {
+pub(crate) fn parent(path: &str) -> &str {
     match path.rfind('/') {
         Some(0) | None => "/",
         Some(i) => &path[..i],
@@ -289,7 +292,7 @@ fn parent(path: &str) -> &str {
 }
 
 /// Whether `path` is `top` or lies below it.
-fn below(path: &str, top: &str) -> bool {
+pub(crate) fn below(path: &str, top: &str) -> bool {
     let top = top.trim_end_matches('/');
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -59,6 +59,8 @@ pub struct IngestOptions {
     pub retry: (Duration, Duration),
     /// The time of `health` rows.
     pub clock: Arc<dyn Clock>,
+    /// Where losses are counted; for a collector that is made before the pipeline.
+    pub health: Arc<Health>,
 }
 
 impl IngestOptions {
@@ -77,6 +79,7 @@ impl IngestOptions {
             health_interval: Duration::from_secs(60),
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
             clock: Arc::new(SystemClock),
+            health: Arc::default(),
         }
     }
 }

@@ -77,7 +77,7 @@ pub(super) async fn open(options: IngestOptions) -> Result<Ingest, IngestError> 
         logs.insert(def.name.clone(), log);
     }
 
-    let health = Arc::new(Health::default());
+    let health = options.health.clone();
     let hot = Arc::new(Hot::default());
     let Recovered { frames, segments, next_seq, .. } = &recovered;
     let next_seq = in_files.values().fold(*next_seq, |n, seq| n.max(seq + 1));
