@@ -170,6 +170,7 @@ impl Bench {
         let (wall, after) = (began.elapsed().as_secs_f64(), cpu());
         let all = (after.0 + after.1 - before.0 - before.1) as f64 / wall;
         let reading = reading as f64 / wall;
+        generator.wait().unwrap();
         let mut said = String::new();
         BufReader::new(generator.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let (sent, took) = said.trim().split_once(' ').unwrap();

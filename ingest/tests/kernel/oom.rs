@@ -1,6 +1,6 @@
 //! Every OOM kill is told once: with its victim where the program saw it.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 use tapio_ingest::KernelOptions;
@@ -36,12 +36,12 @@ fn settled(w: &mut Watched, path: &str, n: usize) -> Vec<Value> {
     told
 }
 
-/// Grows in a cgroup until it is killed there.
-fn grow_in(cgroup: &Cgroup) -> Child {
+/// Grows in a cgroup until it is killed there; answers its pid.
+fn grow_in(cgroup: &Cgroup) -> i64 {
     let mut command = in_cgroups(&[cgroup], &format!("exec python3 -c '{GROW}'"));
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     assert!(!child.wait().unwrap().success(), "the limit holds");
-    child
+    i64::from(child.id())
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_kill_is_told_once_with_its_victim_and_the_limit() {
     let cgroup = Cgroup::memory("leak");
     cgroup.limit_memory(LIMIT);
     let mut w = watched();
-    let pid = i64::from(grow_in(&cgroup).id());
+    let pid = grow_in(&cgroup);
     let path = format!("/{}", cgroup.name());
     let kill = &settled(&mut w, &path, 1)[0];
     assert_eq!((text(kill, "source"), int(kill, "pid")), ("ebpf", pid));
