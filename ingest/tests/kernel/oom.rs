@@ -65,6 +65,27 @@ fn a_kill_is_told_once_with_its_victim_and_the_limit() {
     assert!((LIMIT / 2..LIMIT * 2).contains(&rss), "{kill}");
 }
 
+/// Also when the counter has risen before the tick after.
+#[test]
+fn a_kill_is_told_between_ticks_and_not_again() {
+    if !root("a_kill_is_told_between_ticks_and_not_again") {
+        return;
+    }
+    let cgroup = Cgroup::memory("urgent");
+    cgroup.limit_memory(LIMIT);
+    let mut w = watched();
+    w.series(&cgroup);
+    let pid = grow_in(&cgroup);
+    let path = format!("/{}", cgroup.name());
+    let mut told = Vec::new();
+    // Another test's kill may come first.
+    while told.is_empty() {
+        told = kills(&w.urgent(), &path);
+    }
+    assert_eq!((told.len(), int(&told[0], "pid")), (1, pid));
+    settled(&mut w, &path, 1);
+}
+
 /// The pod's limit is hit by one of its containers, and everything is removed before anybody looks.
 #[test]
 fn the_pod_s_limit_is_named_when_all_is_gone() {
