@@ -4,7 +4,7 @@
 //! that are kept alive, five routes to each server. For SECONDS (default 15) at a time, in turns, the collector reads files
 //! only, and files and kernel programs; the CPU time of this process is printed (servers and generator are others), how
 //! many transactions became rows, and the resident memory. Then connects are refused at odd times, to see how long it takes
-//! until the event is acknowledged by the write-ahead log.
+//! until queries see the event.
 #![allow(clippy::unwrap_used)]
 
 #[path = "shared/machine.rs"]
@@ -25,9 +25,9 @@ use machine::Cgroups;
 use measure::{cpu, print_times};
 use tapio_ingest::{
     Clock, Collector, CollectorOptions, Health, Ingest, IngestOptions, KernelOptions, SystemClock,
-    Tick,
+    Tick, run,
 };
-use tapio_store::Store;
+use tapio_store::{HotSource, Store};
 
 const SERVERS: usize = 200;
 const ROUTES: [&str; 5] = ["items", "users", "carts", "rates", "pages"];
@@ -172,6 +172,7 @@ impl Bench {
         let (wall, after) = (began.elapsed().as_secs_f64(), cpu(libc::RUSAGE_SELF));
         let all = (after.0 + after.1 - before.0 - before.1) as f64 / wall;
         let reading = reading as f64 / wall;
+        generator.wait().unwrap();
         let mut said = String::new();
         BufReader::new(generator.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let (sent, took) = said.trim().split_once(' ').unwrap();
@@ -195,42 +196,49 @@ impl Bench {
         (reading, all)
     }
 
-    /// From a refused connect to the acknowledgement of its event, one per second at odd times.
+    /// From a refused connect until a query can see its event, once in a while at odd times.
     async fn latency(&self, ingest: &Ingest) {
-        let (mut collector, _) = self.collector(true);
-        let ports: Vec<u16> = (0..self.seconds * 2)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
-            .collect();
-        let refusals = thread::spawn(move || {
-            for (i, port) in (0..).zip(ports) {
-                thread::sleep(Duration::from_millis(500 + 37 * (i % 11)));
-                let _ = TcpStream::connect(("127.0.0.1", port));
-            }
-        });
+        let (collector, _) = self.collector(true);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let running = tokio::spawn(run(ingest.clone(), collector, shutdown));
+        let mut generator = self.generator();
+        // The first tick makes the cgroups known.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let mut delays = Vec::new();
-        let mut next = tokio::time::interval(Duration::from_secs(1));
-        while !refusals.is_finished() {
-            next.tick().await;
-            let tick = collector.tick(SystemClock.now_us());
-            let events = tick.batches.iter().filter(|b| b.def().name == "events").cloned();
-            let events: Vec<_> = events.collect();
-            ingest.append_tick(tick.batches, tick.through_us).await.unwrap();
-            let acknowledged = SystemClock.now_us();
-            for e in &events {
-                let kinds = e.batch().column_by_name("kind").unwrap().as_any_dictionary();
-                let (names, keys) = (kinds.values().as_string::<i32>(), kinds.normalized_keys());
-                let ts = e.batch().column_by_name("ts").unwrap();
-                let ts = ts.as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
-                let here =
-                    (0..e.num_rows()).filter(|i| names.value(keys[*i]) == "net.connect_failed");
-                delays.extend(
-                    here.map(|i| Duration::from_micros((acknowledged - ts.value(i)) as u64)),
-                );
+        for i in 0..self.seconds {
+            tokio::time::sleep(Duration::from_millis(u64::from(300 + 97 * (i % 11)))).await;
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let before = own_failures(ingest);
+            let refused = Instant::now();
+            let _ = TcpStream::connect(("127.0.0.1", port));
+            while own_failures(ingest) == before && refused.elapsed() < Duration::from_secs(10) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
+            delays.push(refused.elapsed());
         }
-        println!("{} refused connects", delays.len());
-        print_times("from a refused connect to the acknowledgement of its event", &mut delays);
+        print_times("from a refused connect to an event that queries see", &mut delays);
+        let _ = stop.send(());
+        running.await.unwrap().unwrap();
+        generator.wait().unwrap();
     }
+}
+
+/// Failed connects of this process among the hot rows.
+fn own_failures(ingest: &Ingest) -> usize {
+    let me = i64::from(std::process::id());
+    let batches = ingest.hot("events").batches;
+    let failed = batches.iter().map(|b| {
+        let column = |name: &str| b.batch.column_by_name(name).unwrap().clone();
+        let (kinds, pids) = (column("kind"), column("pid"));
+        let (kinds, pids) = (kinds.as_any_dictionary(), pids.as_primitive::<Int64Type>());
+        let (names, keys) = (kinds.values().as_string::<i32>(), kinds.normalized_keys());
+        let own = |i: &usize| pids.value(*i) == me && names.value(keys[*i]) == "net.connect_failed";
+        (0..b.batch.num_rows()).filter(own).count()
+    });
+    failed.sum()
 }
 
 #[tokio::main]

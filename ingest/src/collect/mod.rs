@@ -275,31 +275,47 @@ impl Collector {
         let fresh = self.ids.fresh();
 
         let observed = self.options.clock.now_us().max(ts);
-        let mut batches = Vec::new();
-        let mut keep = |batch: Result<TableBatch, BatchError>| match batch {
-            Ok(batch) => batches.push(batch),
-            Err(e) => {
-                tracing::error!("{e}");
-                let health = &self.options.health;
-                health.count("collector", "batches_invalid", 1, Severity::Error, e.to_string());
-            }
-        };
+        let mut made = Vec::new();
         if !fresh.is_empty() {
-            keep(sample::series(&fresh, ts, observed));
+            made.push(sample::series(&fresh, ts, observed));
         }
         if !samples.is_empty() {
-            keep(sample::resources(&samples, ts, observed));
+            made.push(sample::resources(&samples, ts, observed));
         }
         if !disks.is_empty() {
             keep(disk::disks(&disks, ts, observed));
         }
         if !events.is_empty() {
-            keep(sample::events(&events, &self.options.node, ts, observed));
+            made.push(sample::events(&events, &self.options.node, ts, observed));
         }
         if let Some(kernel) = &mut self.kernel {
-            kernel.batches(ts, observed).into_iter().for_each(&mut keep);
+            made.extend(kernel.batches(ts, observed));
         }
-        Tick { batches, through_us: observed }
+        let fits = made.into_iter().filter_map(|b| b.map_err(|e| self.invalid(&e)).ok());
+        Tick { batches: fits.collect(), through_us: observed }
+    }
+
+    /// What the kernel told since the last tick and should not wait for the next one: OOM kills and failed connects, as
+    /// `events`. `None` if there is nothing. Nothing is read for it.
+    ///
+    /// As with [`Collector::tick`], a batch that does not fit its table is left out and counted.
+    pub fn urgent(&mut self) -> Option<TableBatch> {
+        let (kernel, last) = (self.kernel.as_mut()?, self.last?);
+        let clock = &self.options.clock;
+        let boot = clock.boot_us();
+        let ts = last.ts + (boot - last.boot).max(0);
+        let events = kernel.urgent(&mut self.ids, self.tree.as_ref(), (ts, boot));
+        if events.is_empty() {
+            return None;
+        }
+        let batch = sample::events(&events, &self.options.node, ts, clock.now_us().max(ts));
+        batch.map_err(|e| self.invalid(&e)).ok()
+    }
+
+    fn invalid(&self, e: &BatchError) {
+        tracing::error!("{e}");
+        let health = &self.options.health;
+        health.count("collector", "batches_invalid", 1, Severity::Error, e.to_string());
     }
 
     fn disks_due(&mut self) -> bool {

@@ -2,16 +2,21 @@
 
 use std::{future::Future, time::Duration};
 
-use tapio_store::SinkError;
+use tapio_sql::TableBatch;
+use tapio_store::{RowSink, SinkError};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Collector, CollectorError};
-use crate::{Ingest, Severity};
+use crate::{Health, Ingest, Severity};
 
 /// How often an append is tried before its rows are given up.
 const ATTEMPTS: u32 = 4;
 
-/// Ticks at the collector's interval and stores each tick, until `shutdown` resolves; answers the collector then.
+/// How often is looked for what should not wait for a tick.
+const URGENT_EVERY: Duration = Duration::from_millis(200);
+
+/// Ticks at the collector's interval and stores each tick, until `shutdown` resolves; answers the collector then. What the
+/// kernel programs tell and is urgent is stored between ticks.
 ///
 /// A tick that takes longer than the interval makes the next one late; ticks that fall out are counted
 /// (`collector`, `ticks_missed`), as are rows that could not be stored after four tries (`rows_lost`).
@@ -27,12 +32,23 @@ pub async fn run(
     let health = collector.options.health.clone();
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut urgent = interval(URGENT_EVERY);
+    urgent.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut last: Option<Instant> = None;
     tokio::pin!(shutdown);
     loop {
         let scheduled = tokio::select! {
+            biased;
             () = &mut shutdown => return Ok(collector),
             at = ticks.tick() => at,
+            _ = urgent.tick() => {
+                if let Some(batch) = collector.urgent()
+                    && let Stored::Closed = store(&ingest, &health, vec![batch], None).await
+                {
+                    return Ok(collector);
+                }
+                continue;
+            }
         };
         if let Some(last) = last {
             let passed = (scheduled - last).as_secs_f64() / period.as_secs_f64();
@@ -52,22 +68,49 @@ pub async fn run(
         .map_err(|e| CollectorError::Ended(e.to_string()))?;
         collector = back;
 
-        let mut pause = Duration::from_millis(100);
-        for attempt in 1..=ATTEMPTS {
-            match ingest.append_tick(tick.batches.clone(), tick.through_us).await {
-                Ok(_) => break,
-                Err(SinkError::Closed) => return Ok(collector),
-                Err(e) if attempt == ATTEMPTS => {
-                    let rows = tick.batches.iter().map(|b| b.num_rows() as i64).sum();
-                    tracing::error!("{rows} rows lost: {e}");
-                    health.count("collector", "rows_lost", rows, Severity::Error, e.to_string());
-                    collector.tell_series_again();
-                }
-                Err(_) => {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
+        match store(&ingest, &health, tick.batches, Some(tick.through_us)).await {
+            Stored::Yes => {}
+            Stored::No => collector.tell_series_again(),
+            Stored::Closed => return Ok(collector),
+        }
+    }
+}
+
+enum Stored {
+    Yes,
+    /// The rows are lost and counted.
+    No,
+    /// The pipeline is shut down.
+    Closed,
+}
+
+/// Appends rows, of a whole tick if they come with a time.
+async fn store(
+    ingest: &Ingest,
+    health: &Health,
+    batches: Vec<TableBatch>,
+    through_us: Option<i64>,
+) -> Stored {
+    let rows = batches.iter().map(|b| b.num_rows() as i64).sum();
+    let mut pause = Duration::from_millis(100);
+    for attempt in 1..=ATTEMPTS {
+        let batches = batches.clone();
+        let appended = match through_us {
+            Some(through_us) => ingest.append_tick(batches, through_us).await.map(drop),
+            None => ingest.append(batches).await.map(drop),
+        };
+        match appended {
+            Ok(()) => return Stored::Yes,
+            Err(SinkError::Closed) => return Stored::Closed,
+            Err(e) if attempt == ATTEMPTS => {
+                tracing::error!("{rows} rows lost: {e}");
+                health.count("collector", "rows_lost", rows, Severity::Error, e.to_string());
+            }
+            Err(_) => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
             }
         }
     }
+    Stored::No
 }

@@ -18,9 +18,9 @@ mod subjects;
 mod waits;
 mod watch;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use tapio_ebpf::{FailedConnect, ProcessMemory};
+use tapio_ebpf::{CgroupIds, ConnectFailure, FailedConnect, OomVictim, ProcessMemory};
 use tapio_sql::{BatchError, TableBatch, derived_id};
 
 use crate::{
@@ -47,6 +47,8 @@ use watch::{Records, Watch};
 /// Ticks between two readings of what the programs lost.
 const REPORT_EVERY: u64 = 10;
 
+type Connects = Repeats<(i64, SocketAddr, ConnectFailure)>;
+
 /// The kernel programs, and what was made of their records.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -59,7 +61,7 @@ pub(crate) struct Kernel {
     waits: Waits,
     lives: Lives,
     victims: Victims,
-    connects: Repeats<(i64, std::net::SocketAddr, tapio_ebpf::ConnectFailure)>,
+    connects: Connects,
     queries: Repeats<(i64, Option<String>, Option<u8>)>,
     ticks: u64,
 }
@@ -176,12 +178,8 @@ impl Kernel {
                 events.push(dns::event(&f, &subject, n, ids, moment));
             }
         }
-        for f in records.connects.drain(..) {
-            let Some(subject) = subjects.of(f.cgroups, None) else { continue };
-            if let Some(n) = self.connects.seen((subject.series_id, f.server, f.failure), ts) {
-                events.push(connect_failed(&f, &subject, n, ids, moment));
-            }
-        }
+        let failed = records.connects.drain(..);
+        refused(failed, &mut self.connects, subjects, ids, moment, events);
         for b in records.block.drain(..) {
             let Some(series_id) = subjects.of_io(b.cgroup) else { continue };
             tables.block.add(&b, series_id);
@@ -201,12 +199,37 @@ impl Kernel {
         self.ticks += 1;
     }
 
+    /// Tells OOM victims and failed connects between two ticks. Those of cgroups that came since the tick before wait for the
+    /// next one, which will know them.
+    pub(crate) fn urgent(
+        &mut self,
+        ids: &mut Ids,
+        tree: Option<&Tree>,
+        (ts, boot_us): (i64, i64),
+    ) -> Vec<Event> {
+        let moment = Moment { ts, boot_us };
+        let mut events = Vec::new();
+        let (records, subjects) = (&mut self.records, &mut self.subjects);
+        self.watch.take_urgent(records);
+        let unknown = |c: CgroupIds| subjects.cgroup(c.memory).is_none();
+        let (later, now) = records.victims.drain(..).partition(|v| unknown(v.cgroups));
+        let (connects_later, connects) =
+            records.connects.drain(..).partition(|f| unknown(f.cgroups));
+        (records.victims, records.connects) = (later, connects_later);
+        let now: Vec<OomVictim> = now;
+        self.victims.tell(now.into_iter(), subjects, ids, tree, moment, &mut events);
+        let connects: Vec<FailedConnect> = connects;
+        refused(connects.into_iter(), &mut self.connects, subjects, ids, moment, &mut events);
+        events
+    }
+
     /// The rows of the tick; nothing of it is kept.
     pub(crate) fn batches(
         &mut self,
         ts: i64,
         observed: i64,
     ) -> Vec<Result<TableBatch, BatchError>> {
+        self.victims.settled();
         let t = std::mem::take(&mut self.tables);
         let batches = [
             t.http.batch(ts, observed),
@@ -218,7 +241,7 @@ impl Kernel {
         batches.into_iter().filter(|b| b.as_ref().map_or(true, |b| b.num_rows() > 0)).collect()
     }
 
-    /// Memory cgroups of the OOM victims of this tick, one entry per victim; `None`: nobody watches.
+    /// Memory cgroups of the OOM victims since the tick before, one entry per victim; `None`: nobody watches.
     pub(crate) fn victims(&self) -> Option<&[u64]> {
         self.watch.has_oom().then(|| self.victims.cgroups())
     }
@@ -253,9 +276,26 @@ fn peaks(seen: &[ProcessMemory], processes: &Processes, samples: &mut [Sample]) 
     }
 }
 
+/// Tells failed connects, the same ones once a minute.
+fn refused(
+    failed: impl Iterator<Item = FailedConnect>,
+    repeats: &mut Connects,
+    subjects: &mut Subjects,
+    ids: &Ids,
+    moment: Moment,
+    events: &mut Vec<Event>,
+) {
+    for f in failed {
+        let Some(subject) = subjects.of(f.cgroups, None) else { continue };
+        if let Some(n) = repeats.seen((subject.series_id, f.server, f.failure), moment.ts) {
+            events.push(connect_failed(&f, &subject, n, ids, moment));
+        }
+    }
+}
+
 /// One `net.connect_failed`; `n` such connects failed since the event before.
 fn connect_failed(f: &FailedConnect, subject: &Subject, n: u64, ids: &Ids, m: Moment) -> Event {
-    use tapio_ebpf::ConnectFailure::*;
+    use ConnectFailure::*;
     let (how, words, severity) = match f.failure {
         Refused => ("refused", "nobody listens there", "warning"),
         TimedOut => ("timed_out", "there was no answer", "warning"),

@@ -43,9 +43,14 @@ impl Victims {
         }
     }
 
-    /// Memory cgroups of the victims of the last call.
+    /// Memory cgroups of the victims since the last [`Victims::settled`].
     pub(super) fn cgroups(&self) -> &[u64] {
         &self.cgroups
+    }
+
+    /// The victims so far are accounted for.
+    pub(super) fn settled(&mut self) {
+        self.cgroups.clear();
     }
 
     /// One `oom.kill` per victim. A cgroup that nobody saw gets its series here: it is told with the event and ends with it.
@@ -58,7 +63,6 @@ impl Victims {
         moment: Moment,
         events: &mut Vec<Event>,
     ) {
-        self.cgroups.clear();
         for id in self.made.drain(..) {
             // It may have been seen after all.
             if !tree.is_some_and(|t| t.iter().any(|(_, _, series)| series == id)) {

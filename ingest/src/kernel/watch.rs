@@ -83,16 +83,24 @@ impl Watch {
         self.has_oom
     }
 
-    /// Reads the tables and takes what was polled; replaces what `out` held. What cannot be read is counted, the rest is told.
+    /// Takes what was polled and should not wait for the tick; appends to what `out` holds.
+    pub(super) fn take_urgent(&self, out: &mut Records) {
+        let mut shared = lock(&self.shared);
+        out.victims.append(&mut shared.victims);
+        out.connects.append(&mut shared.connects);
+    }
+
+    /// Reads the tables and takes what was polled. `out` keeps the urgent records that it holds, which are older. What cannot be read is counted, the rest is told.
     pub(super) fn take(&self, out: &mut Records, health: &Health) {
         let mut shared = lock(&self.shared);
         shared.poll();
         let overflow = std::mem::take(&mut shared.overflow);
         let lost = "single events from the kernel that came faster than ticks took them";
         health.count(COMPONENT, "events_lost", overflow, Severity::Warning, lost);
-        take(&mut shared.life, &mut out.life);
-        take(&mut shared.victims, &mut out.victims);
-        take(&mut shared.connects, &mut out.connects);
+        out.life.clear();
+        std::mem::swap(&mut shared.life, &mut out.life);
+        out.victims.append(&mut shared.victims);
+        out.connects.append(&mut shared.connects);
         out.processes.clear();
         let p = &mut shared.programs;
         let tried = |read: Option<Result<(), ReadError>>| {
@@ -148,12 +156,6 @@ fn bound<T>(records: &mut Vec<T>) -> i64 {
     let over = records.len().saturating_sub(KEEP);
     records.truncate(KEEP);
     over as i64
-}
-
-/// Moves everything from one buffer to the other and leaves it the other's memory.
-fn take<T>(from: &mut Vec<T>, to: &mut Vec<T>) {
-    to.clear();
-    std::mem::swap(from, to);
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {

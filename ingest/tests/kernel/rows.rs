@@ -47,10 +47,20 @@ impl Watched {
     }
 
     pub fn tick(&mut self) {
-        for batch in self.collector.tick(SystemClock.now_us()).batches {
-            self.rows.entry(batch.def().name.clone()).or_default().extend(json(&batch));
-            self.batches.push(batch);
-        }
+        let batches = self.collector.tick(SystemClock.now_us()).batches;
+        batches.into_iter().for_each(|b| self.keep(b));
+    }
+
+    fn keep(&mut self, batch: TableBatch) {
+        self.rows.entry(batch.def().name.clone()).or_default().extend(json(&batch));
+        self.batches.push(batch);
+    }
+
+    /// What the collector tells between ticks, once there is something; all of `events`.
+    pub fn urgent(&mut self) -> Vec<Value> {
+        let batch = wait("what does not wait for a tick", || self.collector.urgent());
+        self.keep(batch);
+        self.rows("events")
     }
 
     /// All rows of a table so far.
