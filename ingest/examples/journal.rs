@@ -4,6 +4,7 @@
 //! - how fast a backlog of LINES (default 100,000) entries of 50 units, with a rotation among them, is stored, and the CPU time per 1,000 lines of
 //!   this process and of journalctl;
 //! - how long single entries take from being sent to being in the table, 100 of them one by one;
+//! - what a trickle of lines costs, each append with its own sync to disk;
 //! - the peak resident memory of this process.
 #![allow(clippy::unwrap_used)]
 
@@ -102,6 +103,17 @@ async fn main() {
         latency.push(sent.elapsed());
     }
     print_times("sent to in the table", &mut latency);
+    let before = total(libc::RUSAGE_SELF);
+    let start = Instant::now();
+    for i in 0..500 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        send(&journald, i % 50, i);
+    }
+    println!(
+        "a trickle of {:.0} lines/s: {:.2} % of a core in this process, sending included",
+        500.0 / start.elapsed().as_secs_f64(),
+        (total(libc::RUSAGE_SELF) - before) as f64 / start.elapsed().as_micros() as f64 * 100.0
+    );
     let children = total(libc::RUSAGE_CHILDREN);
     let _ = stop.send(());
     task.await.unwrap();

@@ -57,7 +57,7 @@ pub(crate) const VALUE_BYTES: usize = 512;
 /// The end of year 9999, in µs: later times are not times.
 const LAST_TIME_US: i64 = 253_402_300_800_000_000;
 /// A sender's clock is believed if it is this close to the journal's.
-const SOURCE_TOLERANCE_US: i64 = 86_400_000_000;
+const SOURCE_TOLERANCE_US: u64 = 86_400_000_000;
 
 /// The value of one field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -171,26 +171,25 @@ impl Entry {
         Cursor::parse(&self.cursor)
     }
 
-    /// When it happened, µs since the epoch: by the sender's clock if the sender said so, for the kernel by its
-    /// stamp since boot, else when the journal got it. A sender's time more than a day off the journal's is not believed.
+    /// When it happened, µs since the epoch: by the sender's clock if the sender said so and is at most a day off the
+    /// journal's; for the kernel by its stamp since boot, if the line is old; else when the journal got it.
     pub(crate) fn ts_us(&self) -> i64 {
-        let own = match self.number("_SOURCE_REALTIME_TIMESTAMP") {
-            Some(t) => Some(t),
-            None => self.number("_SOURCE_MONOTONIC_TIMESTAMP").and_then(|source| {
-                // Both clocks stand still in suspend; the kernel's ring buffer may be read long after.
-                let age = self.monotonic_us?.checked_sub(source).filter(|age| *age >= 0)?;
-                self.realtime_us.checked_sub(age).filter(|t| *t >= 0)
-            }),
-        };
-        match own {
-            Some(t)
-                if self.text("_TRANSPORT") == "kernel" && (0..=self.realtime_us).contains(&t) =>
-            {
-                t
-            }
-            Some(t) if t.abs_diff(self.realtime_us) <= SOURCE_TOLERANCE_US.unsigned_abs() => t,
-            _ => self.realtime_us,
+        let believed = |t: &i64| t.abs_diff(self.realtime_us) <= SOURCE_TOLERANCE_US;
+        if self.text("_TRANSPORT") == "kernel" {
+            return self.kernel_ts_us().unwrap_or(self.realtime_us);
         }
+        let sent = self.number("_SOURCE_REALTIME_TIMESTAMP").filter(believed);
+        sent.unwrap_or(self.realtime_us)
+    }
+
+    /// The ring buffer may be read long after a line was written, as when journald starts. Both stamps stand still in
+    /// suspend, but the kernel's log runs by a clock that nobody corrects: what may be drift is not taken for age
+    /// (adjtimex(2) corrects by 500 ppm at most).
+    fn kernel_ts_us(&self) -> Option<i64> {
+        let stamp = self.number("_SOURCE_MONOTONIC_TIMESTAMP").filter(|s| *s >= 0)?;
+        let age = self.monotonic_us?.checked_sub(stamp)?;
+        let drift = 1_000_000 + stamp / 2_000;
+        self.realtime_us.checked_sub(age).filter(|t| age > drift && *t >= 0)
     }
 }
 
@@ -357,7 +356,7 @@ mod tests {
 
     use super::*;
 
-    const HEAD: &str = r#""__CURSOR":"s=a;i=1f;b=b;m=5;t=7;x=9","__REALTIME_TIMESTAMP":"2000000","__MONOTONIC_TIMESTAMP":"900""#;
+    const HEAD: &str = r#""__CURSOR":"s=a;i=1f;b=b;m=5;t=7;x=9","__REALTIME_TIMESTAMP":"20000000","__MONOTONIC_TIMESTAMP":"5000000""#;
 
     fn entry(fields: &str) -> Entry {
         Entry::parse(format!("{{{HEAD},{fields}}}").as_bytes(), 16).unwrap()
@@ -412,17 +411,20 @@ mod tests {
 
     #[test]
     fn the_time_is_the_senders_where_it_can_be() {
-        assert_eq!(entry(r#""PRIORITY":"6""#).ts_us(), 2_000_000);
-        assert_eq!(entry(r#""_SOURCE_REALTIME_TIMESTAMP":"1999990""#).ts_us(), 1_999_990);
-        let off = format!(r#""_SOURCE_REALTIME_TIMESTAMP":"{}""#, 2_000_001 + SOURCE_TOLERANCE_US);
-        assert_eq!(entry(&off).ts_us(), 2_000_000);
-        // The kernel said it 600 µs before the journal read it.
-        let kernel = r#""_TRANSPORT":"kernel","_SOURCE_MONOTONIC_TIMESTAMP":"300""#;
-        assert_eq!(entry(kernel).ts_us(), 1_999_400);
-        let ahead = r#""_TRANSPORT":"kernel","_SOURCE_MONOTONIC_TIMESTAMP":"1300""#;
-        assert_eq!(entry(ahead).ts_us(), 2_000_000);
-        let huge = r#""_SOURCE_MONOTONIC_TIMESTAMP":"-9223372036854775808""#;
-        assert_eq!(entry(huge).ts_us(), 2_000_000);
+        let of = |fields: &str| entry(fields).ts_us();
+        assert_eq!(of(r#""PRIORITY":"6""#), 20_000_000);
+        assert_eq!(of(r#""_SOURCE_REALTIME_TIMESTAMP":"19999990""#), 19_999_990);
+        let off = 20_000_001 + SOURCE_TOLERANCE_US.cast_signed();
+        assert_eq!(of(&format!(r#""_SOURCE_REALTIME_TIMESTAMP":"{off}""#)), 20_000_000);
+        let kernel = |stamp: i64| {
+            of(&format!(r#""_TRANSPORT":"kernel","_SOURCE_MONOTONIC_TIMESTAMP":"{stamp}""#))
+        };
+        // Said 4 s before the journal read it.
+        assert_eq!(kernel(1_000_000), 16_000_000);
+        // What may be the clocks' drift is not taken for age.
+        assert_eq!(kernel(3_999_000), 20_000_000);
+        assert_eq!(kernel(5_000_001), 20_000_000);
+        assert_eq!(kernel(i64::MIN), 20_000_000);
     }
 
     proptest! {

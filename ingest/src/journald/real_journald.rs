@@ -419,9 +419,8 @@ async fn the_kernels_own_oom_lines() {
     assert!((0.75..1.05).contains(&anon), "{anon} of the limit");
     let sum = ["anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes"].map(bytes).iter().sum();
     assert_eq!(kill["value"].as_f64(), Some(sum));
-    // In the time in which it happened, by the kernel's own stamp.
     let ts = kill["ts"].as_i64().unwrap();
-    assert!((begin - 50_000..=end).contains(&ts), "{ts} is not in {begin}..{end}");
+    assert!((begin..=end).contains(&ts), "{ts} is not in {begin}..{end}");
     let all = rows(&ingest);
     let of_victim =
         |kind: &str| all.iter().filter(|r| r["kind"] == kind && r["pid"] == victim).count();
