@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packs of this folder again, from processes that really run on this kernel. Needs root and Python 3; takes
-# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the eight packs of this folder;
+# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the twelve packs of this folder;
 # `recordings` is all of recordings/; an existing pack is replaced). Uses the tapio on the PATH, else builds one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +19,20 @@ pack() {  # NAME TAPIO-RECORD-ARGUMENT... -- COMMAND...
     tapio record --out "$here/$name" "$@"
 }
 
+on_ext4() {  # NAME MKFS-ARGUMENTS WORKLOAD-ARGUMENT...: the workload writes to a small filesystem of its own
+    local name=$1 options=$2 image dir=/tmp/tapio-$1; shift 2
+    image=$(mktemp)
+    truncate -s 128M "$image"
+    # shellcheck disable=SC2086
+    mkfs.ext4 -q -F $options "$image"
+    mkdir "$dir"
+    mount -o loop "$image" "$dir"
+    pack "$name" --filesystem "$dir" --duration 4m -- tapio-workload "$@" path="$dir" base_mib=1 || true
+    umount "$dir"
+    rmdir "$dir"
+    rm "$image"
+}
+
 one() {
     case $1 in
     # Incidents: the kernel ends them.
@@ -26,6 +40,11 @@ one() {
     oom-accelerating)       pack "$1" --memory-limit 256MiB -- tapio-workload accelerating scale_mib=4.4 tau_s=60 ;;
     oom-gc-sawtooth)        pack "$1" --memory-limit 256MiB -- python3 gc.py 800 3600 ;;
     oom-after-limit-change) pack "$1" --memory-limit 384MiB --change-limit 120s=192MiB -- tapio-workload linear rate_mib_s=0.6 seed=3 ;;
+    # Limits that are not memory.
+    disk-full)              on_ext4 "$1" "" disk rate_mib_s=0.7 ;;
+    inodes-spent)           on_ext4 "$1" "-N 2048" inodes rate_per_s=14 ;;
+    fds-spent)              pack "$1" --duration 3m -- prlimit --nofile=1024:1024 tapio-workload fds rate_per_s=7 base_mib=1 ;;
+    pids-spent)             pack "$1" --pids-limit 400 --duration 3m -- tapio-workload threads rate_per_s=3 base_mib=1 ;;
     # Not incidents: they look like one, at least for a while.
     warmup-plateau)         pack "$1" --memory-limit 256MiB --duration 5m -- tapio-workload warmup plateau_mib=180 tau_s=50 ;;
     sawtooth-stable)        pack "$1" --memory-limit 64MiB --duration 5m -- python3 gc.py 0 3600 8192 ;;
@@ -75,7 +94,7 @@ again() {
 }
 
 [ $# -gt 0 ] || set -- oom-linear oom-accelerating oom-gc-sawtooth oom-after-limit-change \
-    warmup-plateau sawtooth-stable burst-then-release quiet
+    disk-full inodes-spent fds-spent pids-spent warmup-plateau sawtooth-stable burst-then-release quiet
 if [ "$*" = recordings ]; then
     mapfile -t again < <(grep -o '^    recordings/[a-z0-9-]*' record.sh)
     set -- "${again[@]##* }"

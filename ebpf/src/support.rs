@@ -17,7 +17,8 @@ pub struct Feature {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelSupport {
     /// One entry per feature, always the same ones in the same order. [`Programs::load`](crate::Programs::load) knows
-    /// better: it tries.
+    /// better: it tries. Programs at BTF tracepoints are not asked about, because a kernel that takes them may refuse the
+    /// question (6.18 does).
     pub features: Vec<Feature>,
 }
 
@@ -39,11 +40,6 @@ impl KernelSupport {
                 name: "btf",
                 missing: Btf::from_sys_fs().err().map(|e| e.to_string()),
                 costs: "kernel programs cannot be relocated, none can be loaded",
-            },
-            Feature {
-                name: "tracing programs",
-                missing: program(ProgramType::Tracing),
-                costs: "no OOM victims, no memory per process, no connects, no waits for CPU and disk",
             },
             Feature {
                 name: "cgroup_skb programs",

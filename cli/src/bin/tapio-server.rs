@@ -12,11 +12,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = ServerCli::parse();
     init_logging(cli.verbose, "info");
+    // Kernel programs are loaded, and what only that needs is given up, before any thread is started.
+    let prepared = match server::prepare(&cli) {
+        Ok(prepared) => prepared,
+        Err(e) => return e.report(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(r) => r,
         Err(e) => return CliError::tool(format!("cannot start the runtime: {e}")).report(),
     };
-    let result = runtime.block_on(server::run(cli));
+    let result = runtime.block_on(server::run(cli, prepared));
     runtime.shutdown_background();
     result.unwrap_or_else(|e| e.report())
 }

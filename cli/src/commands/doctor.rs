@@ -3,12 +3,13 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use serde_json::json;
-use tapio_query::flight::{Probe, probe};
+use tapio_query::flight::{FlightClient, Probe, probe};
 use tapio_store::Store;
 
 use super::{no_binary_form, print_bytes, print_value};
 use crate::{
     args::{GlobalArgs, OutputForm},
+    cell::rows,
     config::Config,
     error::{CliError, EXIT_UNHEALTHY},
     render::Style,
@@ -75,6 +76,7 @@ pub async fn run(global: &GlobalArgs) -> Result<ExitCode, CliError> {
     store_checks(&mut report, &config).await;
     wal_check(&mut report, &config);
     cgroup_checks(&mut report, &read("/proc/self/mountinfo"), &read("/proc/cgroups"));
+    loaded_check(&mut report, server, &config).await;
     kernel_checks(&mut report);
     print(&report, global)
 }
@@ -139,6 +141,50 @@ async fn server_check(report: &mut Report, address: &str) {
         Probe::NotFlight { hint } => {
             report.degraded("server", format!("{address} is no Tapio server: {hint}"), without);
         }
+    }
+}
+
+/// What the running server has in the kernel, in its own words.
+async fn loaded_check(report: &mut Report, server: &str, config: &Config) {
+    let name = "kernel programs";
+    if !config.ebpf_enabled {
+        let why = "switched off by collectors.ebpf.enabled";
+        return report.degraded(
+            name,
+            why,
+            "no HTTP, connections, DNS, OOM victims, waits for CPU and disks",
+        );
+    }
+    let sql = "SELECT metric, last_value(value ORDER BY ts) AS value, last_value(severity ORDER BY ts) AS severity, \
+               last_value(detail ORDER BY ts) AS detail \
+               FROM health WHERE component = 'collector.ebpf' GROUP BY metric ORDER BY metric";
+    let answer = async {
+        let client = FlightClient::connect(server, Duration::from_millis(200)).await.ok()?;
+        client.query(sql).await.ok()
+    };
+    let Some((_, batches)) = answer.await else {
+        return report.ok(name, "tapio-server loads them when it starts; none answers here");
+    };
+    let mut loaded = Vec::new();
+    for row in rows(&batches) {
+        let text = |column: &str| row.text(column).unwrap_or_default();
+        let (metric, detail) = (text("metric"), text("detail"));
+        match row.int("value").unwrap_or_default() {
+            0 if detail.starts_with("all programs") => loaded.push(metric),
+            n if n > 0 && text("severity") != "info" => {
+                report.degraded(format!("{name}: {metric}"), n.to_string(), &detail);
+            }
+            _ => {}
+        }
+    }
+    if loaded.is_empty() {
+        report.degraded(
+            name,
+            format!("the server at {server} has told of none yet"),
+            "see its log",
+        );
+    } else {
+        report.ok(name, format!("in the kernel: {}", loaded.join(", ")));
     }
 }
 
@@ -326,11 +372,7 @@ fn kernel_checks(report: &mut Report) {
         let name = format!("kernel: {}", feature.name);
         match feature.missing {
             None => report.ok(&name, "available"),
-            Some(why) => report.degraded(
-                &name,
-                why,
-                &format!("later: {}; this version loads no kernel program", feature.costs),
-            ),
+            Some(why) => report.degraded(&name, why, feature.costs),
         }
     }
     let status = read("/proc/self/status");
@@ -353,7 +395,7 @@ fn kernel_checks(report: &mut Report) {
         report.degraded(
             "capabilities",
             format!("without {}", missing.join(", ")),
-            "no eBPF collectors, and processes of other users may be unreadable",
+            "a server started with these loads no kernel programs, and processes of other users may be unreadable",
         );
     }
     if Path::new("/sys/kernel/tracing/events").exists() {
@@ -372,7 +414,7 @@ fn kernel_checks(report: &mut Report) {
         None => report.degraded(
             "journald",
             "no journal in /run/log/journal or /var/log/journal",
-            "no log lines as evidence; what this version collects does not need them",
+            "no log lines, failures and restarts of units among the events",
         ),
     }
 }

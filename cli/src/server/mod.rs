@@ -5,7 +5,11 @@ mod eval;
 
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
-use tapio_ingest::{Collector, CollectorOptions, Ingest, IngestOptions, Severity};
+use tapio_ingest::{
+    Collector, CollectorOptions, Ingest, IngestOptions, KernelOptions, Severity,
+    drop_loading_capabilities,
+    journald::{self, JournalOptions},
+};
 use tapio_query::flight::{FlightOptions, ServeError, serve};
 use tapio_sql::PatternCatalog;
 use tapio_store::Store;
@@ -18,11 +22,17 @@ use tokio::{
 use crate::{args::ServerCli, config::Config, engine, error::CliError};
 use backend::Backend;
 
-/// Runs the server.
+/// What is made before there are threads: the configuration, and the collector with its kernel programs.
+pub struct Prepared {
+    config: Config,
+    collector: Collector,
+}
+
+/// Reads the configuration, loads the kernel programs and gives up the capabilities that only loading needs.
 ///
 /// # Errors
-/// Exit code 2 if it cannot start: configuration, store, write-ahead directory, address.
-pub async fn run(cli: ServerCli) -> Result<ExitCode, CliError> {
+/// Exit code 2: configuration, no /proc.
+pub fn prepare(cli: &ServerCli) -> Result<Prepared, CliError> {
     let mut config = Config::load(cli.config.as_deref())?;
     if let Some(store) = &cli.store {
         config.storage_url.clone_from(store);
@@ -30,6 +40,29 @@ pub async fn run(cli: ServerCli) -> Result<ExitCode, CliError> {
     config.wal_dir = cli.wal_dir.clone().or(config.wal_dir);
     config.listen = cli.listen.clone().or(config.listen);
 
+    let kernel = config
+        .ebpf_enabled
+        .then(|| KernelOptions { memory: config.ebpf_memory_tracking, ..KernelOptions::default() });
+    let collector =
+        Collector::new(CollectorOptions { interval: cli.cadence, kernel, ..Default::default() })
+            .map_err(CliError::tool)?;
+    if config.ebpf_enabled
+        && let Err(e) = drop_loading_capabilities()
+    {
+        let detail = format!("the capabilities that loading needed could not be given up: {e}");
+        tracing::warn!("{detail}");
+        let health = &collector.options().health;
+        health.set("collector.ebpf", "capabilities_kept", 1, Severity::Warning, detail);
+    }
+    Ok(Prepared { config, collector })
+}
+
+/// Runs the server.
+///
+/// # Errors
+/// Exit code 2 if it cannot start: store, write-ahead directory, address.
+pub async fn run(cli: ServerCli, prepared: Prepared) -> Result<ExitCode, CliError> {
+    let Prepared { config, collector } = prepared;
     let mut patterns = PatternCatalog::builtin().map_err(CliError::tool)?;
     if let Some(dir) = &cli.patterns_dir {
         patterns.add_dir(dir).map_err(CliError::tool)?;
@@ -40,19 +73,16 @@ pub async fn run(cli: ServerCli) -> Result<ExitCode, CliError> {
 
     let store = Store::open(&config.storage_url, true).map_err(CliError::tool)?;
     store.check_writable().await.map_err(CliError::tool)?;
-    let options = IngestOptions::new(store.clone(), config.wal_dir());
+    let options = IngestOptions {
+        health: collector.options().health.clone(),
+        ..IngestOptions::new(store.clone(), config.wal_dir())
+    };
     let ingest = Ingest::open(options).await.map_err(CliError::tool)?;
     log_start(&config, &ingest);
 
     let listener = bind(&config.listen_address()).await?;
     let address = listener.local_addr().map_err(CliError::tool)?;
     let engine = engine::open(store, Arc::new(ingest.clone()), patterns, &config)?;
-    let collector = Collector::new(CollectorOptions {
-        interval: cli.cadence,
-        health: ingest.health().clone(),
-        ..CollectorOptions::default()
-    })
-    .map_err(CliError::tool)?;
 
     let (stop, stopping) = watch::channel(false);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
@@ -60,6 +90,10 @@ pub async fn run(cli: ServerCli) -> Result<ExitCode, CliError> {
     };
     let mut collecting =
         tokio::spawn(tapio_ingest::run(ingest.clone(), collector, stopped(stopping.clone())));
+    let following = config.systemd_enabled.then(|| {
+        let options = JournalOptions::default();
+        tokio::spawn(journald::run(ingest.clone(), options, stopped(stopping.clone())))
+    });
     let evaluating = tokio::spawn(eval::run(
         engine.clone(),
         ingest.clone(),
@@ -96,6 +130,9 @@ pub async fn run(cli: ServerCli) -> Result<ExitCode, CliError> {
     if !collecting.is_finished() {
         let _ = collecting.await;
     }
+    if let Some(following) = following {
+        let _ = following.await;
+    }
     let _ = evaluating.await;
     if !serving.is_finished() {
         let _ = serving.await;
@@ -130,24 +167,9 @@ fn log_start(config: &Config, ingest: &Ingest) {
     // What was asked for and is not there must not look as if it were (T8).
     let missing = [
         (
-            config.ebpf_enabled,
-            "collectors.ebpf.enabled",
-            "this version loads no eBPF programs; cgroup files and /proc are read",
-        ),
-        (
-            config.ebpf_memory_tracking,
-            "collectors.ebpf.memory_tracking",
-            "this version loads no eBPF programs; /proc is read",
-        ),
-        (
             config.kubernetes_enabled,
             "collectors.kubernetes.enabled",
             "this version does not watch the Kubernetes API; pods are known by their cgroups",
-        ),
-        (
-            !config.systemd_enabled,
-            "collectors.systemd.enabled",
-            "units are named from cgroup paths, which costs nothing and stays on",
         ),
         (!config.retention.is_empty(), "retention", "this version deletes nothing yet"),
     ];

@@ -212,7 +212,9 @@ fn chosen(mountinfo: &str, which: &Filesystems) -> (Vec<Mount>, i64) {
             Filesystems::At(point) => mount.point == *point,
             Filesystems::None => false,
         };
-        if !local || mount.read_only || !asked {
+        // The kernel's own trees hold a tmpfs here and there, with nobody's data.
+        let kernels = ["/proc", "/sys"].iter().any(|p| mount.point.starts_with(p));
+        if !local || kernels || mount.read_only || !asked {
             continue;
         }
         let length = |m: &Mount| m.point.as_os_str().len();
@@ -272,6 +274,7 @@ mod tests {
         44 27 0:51 / /mnt/ssh rw - fuse.sshfs me@host: rw\n\
         45 27 8:1 / /mnt/readonly ro - ext4 /dev/sda1 ro\n\
         46 27 0:52 / /var/lib/overlay/merged rw - overlay overlay rw,lowerdir=/a\n\
+        49 27 0:55 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
         48 27 0:54 / /tmp rw - tmpfs hidden rw\n\
         47 27 0:53 / /tmp rw,nosuid shared:7 - tmpfs tmpfs rw,size=10k\n\
         broken\n";

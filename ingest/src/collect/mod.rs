@@ -283,7 +283,7 @@ impl Collector {
             made.push(sample::resources(&samples, ts, observed));
         }
         if !disks.is_empty() {
-            keep(disk::disks(&disks, ts, observed));
+            made.push(disk::disks(&disks, ts, observed));
         }
         if !events.is_empty() {
             made.push(sample::events(&events, &self.options.node, ts, observed));

@@ -166,7 +166,9 @@ pub(super) async fn background(inner: Weak<Inner>, stop: Arc<Notify>, wake: Arc<
     let (mut next_flush, mut next_health, mut backoff) = {
         let Some(i) = inner.upgrade() else { return };
         let now = Instant::now();
-        (now + i.options.flush_interval, now + i.options.health_interval, i.options.retry.0)
+        // What was found at start is told soon.
+        let first_health = i.options.health_interval.min(std::time::Duration::from_secs(2));
+        (now + i.options.flush_interval, now + first_health, i.options.retry.0)
     };
     let mut retry_at: Option<Instant> = None;
     loop {
