@@ -1,6 +1,5 @@
 //! Time to threshold, put together.
 
-use crate::evidence::Evidence;
 use crate::fit::seasonal::Seasonal;
 use crate::fit::{Fit, Fitter, SlopePrior, Trend};
 use crate::passage::first_passage;
@@ -75,7 +74,6 @@ pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, Cannot
     }
     report.starts(segment.start, segment.reason);
     let course = Course::new(rows, &segment, threshold, options)?;
-    report.evidence(Evidence { horizon_spans: course.horizon, ..Evidence::default() });
     Ok(course.forecast(report, &segment, options))
 }
 
@@ -196,10 +194,10 @@ impl Course {
         let (slope, noise) = slope.unwrap_or((0.0, 0.0));
         report.fitted(first + base, slope * self.scale / self.span_s, noise * self.scale);
         report.paths(
-            (self.span_s, self.horizon),
+            self.span_s,
             &shares,
             &paths,
-            self.flat_probability(&flat_peaks),
+            |horizon| self.flat_probability(&flat_peaks, horizon),
             going.released.len(),
         )
     }
@@ -293,14 +291,14 @@ impl Course {
         Peaks::new(&maxima, len as f64 * step)
     }
 
-    /// P(a peak meets the threshold before the horizon without any growth).
-    fn flat_probability(&self, peaks: &Peaks) -> f64 {
-        let blocks = if peaks.block > 0.0 { self.horizon / peaks.block } else { 0.0 };
+    /// P(a peak meets the threshold before a horizon without any growth).
+    fn flat_probability(&self, peaks: &Peaks, horizon: f64) -> f64 {
+        let blocks = if peaks.block > 0.0 { horizon / peaks.block } else { 0.0 };
         1.0 - (-peaks.hazard(self.threshold) * blocks).exp()
     }
 
     fn flat(&self, mut report: Report<'_>, first: usize, thin: &Points) -> Forecast {
-        let p = self.flat_probability(&self.flat_peaks(first, thin));
+        let peaks = self.flat_peaks(first, thin);
         let n = self.u.len();
         let halves = (first + n) / 2;
         // Rise from the first to the second half: the slope is only told, nothing follows from it.
@@ -314,7 +312,8 @@ impl Course {
             stats::robust_sd(&self.y[first..]) * self.scale,
         );
         let share = Share { kind: ModelKind::Flat, weight: 1.0, inflate: 1.0 };
-        report.paths((self.span_s, self.horizon), &[share], &[], p, 0)
+        let flat = |horizon| self.flat_probability(&peaks, horizon);
+        report.paths(self.span_s, &[share], &[], flat, 0)
     }
 
     fn paths(

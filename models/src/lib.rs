@@ -73,6 +73,6 @@ pub use runtime_cap::{Runtime, RuntimeCap, runtime_cap};
 pub use score::{Report, ScoreOptions, score_runs, scoreboard};
 pub use state::SeriesState;
 pub use types::{
-    CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,
-    Series,
+    CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Outlook, Persistence,
+    SegmentReason, Series,
 };
