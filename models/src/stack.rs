@@ -38,6 +38,7 @@ pub(crate) fn stack(
     let mut origins = 0;
     let mut squares = vec![(0.0, 0.0); m];
     let mut last_cut = 0;
+    let mut predictions: Vec<Gaussian> = Vec::with_capacity(m);
     for share in ORIGINS {
         let k = (share * n as f64).round() as usize;
         if k < MIN_BEFORE || k + 2 > n || k == last_cut {
@@ -51,10 +52,12 @@ pub(crate) fn stack(
             let (u, y) = target(points, k, points.u[k - 1] + lead * ahead);
             // A model that the prefix does not support yet says what the first one (flat) says.
             let flat = fits[0].1.predict(u);
-            let predictions: Vec<Gaussian> = kinds
-                .iter()
-                .map(|kind| fits.iter().find(|f| f.0 == *kind).map_or(flat, |f| f.1.predict(u)))
-                .collect();
+            predictions.clear();
+            predictions.extend(
+                kinds.iter().map(|kind| {
+                    fits.iter().find(|f| f.0 == *kind).map_or(flat, |f| f.1.predict(u))
+                }),
+            );
             for (s, p) in squares.iter_mut().zip(&predictions) {
                 let z = if p.sd > 0.0 { (y - p.mean) / p.sd } else { 0.0 };
                 *s = (s.0 + z * z, s.1 + 1.0);
