@@ -84,14 +84,10 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
 fn rows_of(run: &Run, walk: &Walk) -> Vec<Row6> {
     let family = run.family_name();
     let at_horizon = |asked: usize| {
-        let known: Vec<(Evidence, bool)> = walk
-            .steps
-            .iter()
-            .map(|s| &s.asked[asked])
-            .filter_map(|a| Some((a.evidence?, a.label?)))
-            .collect();
-        let weight = 1.0 / known.len().max(1) as f64;
-        known.into_iter().map(move |(evidence, hit)| Row6 { family, evidence, hit, weight })
+        let said = walk.known(asked).filter_map(|(a, hit)| Some((a.evidence?, hit)));
+        let said: Vec<(Evidence, bool)> = said.collect();
+        let weight = 1.0 / said.len().max(1) as f64;
+        said.into_iter().map(move |(evidence, hit)| Row6 { family, evidence, hit, weight })
     };
     (0..asked_horizons(run).len()).flat_map(at_horizon).collect()
 }

@@ -21,7 +21,7 @@ pub use walk::parallel;
 
 pub(crate) use walk::{Forecaster, Walk};
 
-use crate::baseline::{Baselines, Features};
+use crate::baseline::Baselines;
 use crate::generator::{self, Part, Run, ranges};
 use crate::{Forecast, Interval};
 
@@ -135,14 +135,8 @@ fn fit_baselines(options: &ScoreOptions) -> Baselines {
         let run = generator::run_of(family, number, options.seed);
         let walk = Walk::new(&run, None);
         let at_horizon = |asked: usize| {
-            let known: Vec<(usize, Features, bool)> = walk
-                .steps
-                .iter()
-                .map(|s| &s.asked[asked])
-                .filter_map(|a| Some((a.horizon, a.features, a.label?)))
-                .collect();
-            let weight = 1.0 / known.len().max(1) as f64;
-            known.into_iter().map(move |(h, f, y)| (h, f, y, weight))
+            let weight = walk.weight(asked);
+            walk.known(asked).map(move |(a, hit)| (a.horizon, a.features, hit, weight))
         };
         (0..asked_horizons(&run).len()).flat_map(at_horizon).collect::<Vec<_>>()
     });

@@ -106,13 +106,14 @@ pub struct Report {
     pub cones: Vec<Cone>,
 }
 
+type Stating<'a> = dyn Fn(&Asked) -> Option<f64> + 'a;
 type Answering<'a> = dyn Fn(&Run, &Step) -> Answers + 'a;
 
 struct Method<'a> {
     name: &'static str,
     /// At the run's own horizon.
     answer: Box<Answering<'a>>,
-    probability: Box<dyn Fn(&Asked) -> Option<f64> + 'a>,
+    probability: Box<Stating<'a>>,
 }
 
 struct Scored {
@@ -203,8 +204,7 @@ fn score_method(m: &Method<'_>, runs: &[Run], walks: &[Walk], baselines: &Baseli
     let base_rates: Vec<f64> = horizons().into_iter().map(|h| baselines.base_rate(h)).collect();
     for (i, (run, walk)) in runs.iter().zip(walks).enumerate() {
         let asked = asked_horizons(run).len();
-        let known = |at: usize| walk.steps.iter().filter(|s| s.asked[at].label.is_some()).count();
-        let weights: Vec<f64> = (0..asked).map(|at| 1.0 / known(at).max(1) as f64).collect();
+        let weights: Vec<f64> = (0..asked).map(|at| walk.weight(at)).collect();
         let mut alarm = Vec::with_capacity(walk.steps.len());
         for step in &walk.steps {
             let answer = (m.answer)(run, step);

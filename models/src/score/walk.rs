@@ -82,6 +82,19 @@ impl Walk {
         };
         Self { steps, checkpoints }
     }
+
+    /// What was asked at a horizon (index into [`asked_horizons`]) where the outcome is known, and the outcome.
+    pub(crate) fn known(&self, asked: usize) -> impl Iterator<Item = (&Asked, bool)> {
+        self.steps.iter().filter_map(move |s| {
+            let asked = s.asked.get(asked)?;
+            Some((asked, asked.label?))
+        })
+    }
+
+    /// Weight of one of them: a run weighs one at each horizon.
+    pub(crate) fn weight(&self, asked: usize) -> f64 {
+        1.0 / self.known(asked).count().max(1) as f64
+    }
 }
 
 fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Option<Step> {
