@@ -13,7 +13,7 @@
 //! - A collector's teeth are followed from floor to floor: what it frees was not retained.
 //!
 //! In the simulations of the tests the 95 % interval holds the truth of 96 to 99 % of routes (95 to 99 % of leaking ones),
-//! and 0 to 1.5 % of innocent routes are accused. Among garbage that has not been collected even once (12 windows of
+//! and 0 to 1.3 % of innocent routes are accused. Among garbage that has not been collected even once (12 windows of
 //! half a tooth) it is 13 %: until it is freed for the first time, garbage is retained.
 //!
 //! What the counts do not show (a leak outside of any route, a route that is not traced) is laid to whichever route is

@@ -144,7 +144,7 @@ fn tally(trouble: Trouble, windows: usize, routes: usize, leaks: usize, runs: u6
 
 /// Of 300 services each, with one leaking route: how often the 95 % interval holds the truth (of innocent routes: zero),
 /// how many innocent routes are accused, how many leaks are found. Measured over all eighteen settings: 96.4 to 99.4 %
-/// held (94.7 to 99.3 % of the leaks), 0 to 1.5 % accused; the bounds below leave room for the draw.
+/// held (94.7 to 99.3 % of the leaks), 0 to 1.3 % accused; the bounds below leave room for the draw.
 #[test]
 fn intervals_hold_and_innocent_routes_are_not_accused() {
     let share = |a: usize, b: usize| a as f64 / b.max(1) as f64;
