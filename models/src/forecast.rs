@@ -1,6 +1,5 @@
 //! Time to threshold, put together.
 
-use crate::evidence::Evidence;
 use crate::fit::seasonal::Seasonal;
 use crate::fit::{Fit, Fitter, SlopePrior, Trend};
 use crate::passage::first_passage;
@@ -22,6 +21,10 @@ const GROWTH_P: f64 = 0.05;
 const SCREEN_P: f64 = 0.2;
 /// From this share of a known cycle on, seen and asked, it is considered.
 const SEASON_FROM: f64 = 0.3;
+/// The models are weighed by what they would have forecast up to this share of the way to the threshold, …
+const NEARER: f64 = 0.5;
+/// … and not less than this share of the span, ahead: who is right about tomorrow is not who is right about the next minute.
+const NEAREST: f64 = 0.03;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
 /// When does the series meet its threshold? See the [crate documentation](crate) for an example.
@@ -75,7 +78,6 @@ pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, Cannot
     }
     report.starts(segment.start, segment.reason);
     let course = Course::new(rows, &segment, threshold, options)?;
-    report.evidence(Evidence { horizon_spans: course.horizon, ..Evidence::default() });
     Ok(course.forecast(report, &segment, options))
 }
 
@@ -169,7 +171,8 @@ impl Course {
         let fitter = Fitter::new(&thin, cycle, prior, walks);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
-        let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
+        let ahead = self.horizon.min((NEARER * self.to_go(&fits)).max(NEAREST));
+        let mut shares = stack(&fitter, &thin, &kinds, ahead);
         floor_flat(&mut shares, stats::null_posterior(p));
         let peaks = self.peaks(segment, &hull, &thin, &fits);
         let going = Going {
@@ -196,12 +199,24 @@ impl Course {
         let (slope, noise) = slope.unwrap_or((0.0, 0.0));
         report.fitted(first + base, slope * self.scale / self.span_s, noise * self.scale);
         report.paths(
-            (self.span_s, self.horizon),
+            self.span_s,
             &shares,
             &paths,
-            self.flat_probability(&flat_peaks),
+            |horizon| self.flat_probability(&flat_peaks, horizon),
             going.released.len(),
         )
+    }
+
+    /// Time to the threshold as most of the models see it.
+    fn to_go(&self, fits: &[(ModelKind, Fit)]) -> f64 {
+        let of = |(_, fit): &(ModelKind, Fit)| {
+            let level = fit.predict(0.0).mean;
+            let slope = (fit.predict(NEAREST).mean - level) / NEAREST;
+            let gap = (self.threshold - level).max(0.0);
+            if slope > 0.0 { gap / slope } else { f64::INFINITY }
+        };
+        let growing = fits.iter().filter(|f| f.0 != ModelKind::Flat);
+        stats::median_mut(&mut growing.map(of).collect::<Vec<f64>>())
     }
 
     /// P-value of a rise, as it is or beside the wave where there is one: the smaller of the two.
@@ -293,14 +308,14 @@ impl Course {
         Peaks::new(&maxima, len as f64 * step)
     }
 
-    /// P(a peak meets the threshold before the horizon without any growth).
-    fn flat_probability(&self, peaks: &Peaks) -> f64 {
-        let blocks = if peaks.block > 0.0 { self.horizon / peaks.block } else { 0.0 };
+    /// P(a peak meets the threshold before a horizon without any growth).
+    fn flat_probability(&self, peaks: &Peaks, horizon: f64) -> f64 {
+        let blocks = if peaks.block > 0.0 { horizon / peaks.block } else { 0.0 };
         1.0 - (-peaks.hazard(self.threshold) * blocks).exp()
     }
 
     fn flat(&self, mut report: Report<'_>, first: usize, thin: &Points) -> Forecast {
-        let p = self.flat_probability(&self.flat_peaks(first, thin));
+        let peaks = self.flat_peaks(first, thin);
         let n = self.u.len();
         let halves = (first + n) / 2;
         // Rise from the first to the second half: the slope is only told, nothing follows from it.
@@ -314,7 +329,8 @@ impl Course {
             stats::robust_sd(&self.y[first..]) * self.scale,
         );
         let share = Share { kind: ModelKind::Flat, weight: 1.0, inflate: 1.0 };
-        report.paths((self.span_s, self.horizon), &[share], &[], p, 0)
+        let flat = |horizon| self.flat_probability(&peaks, horizon);
+        report.paths(self.span_s, &[share], &[], flat, 0)
     }
 
     fn paths(

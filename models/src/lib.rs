@@ -7,6 +7,7 @@
 //! - [`SeriesState`]: the same, fed one row at a time.
 //! - [`calibration`]: from what the models say to what comes true.
 //! - [`generator`], [`score`], [`baseline`]: labelled runs, the score per run, and what operators use today on the same runs.
+//! - [`attribution`]: which route of a service retains memory, bytes per request.
 //! - [`runtime_cap`]: a runtime's own cap below the limit.
 //! - [`Moments`] and [`linear_crossing_s`]: the exact, mergeable integer screen that runs over every series first.
 //! - [`Alarm`]: probabilities become episodes.
@@ -31,9 +32,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod alarm;
+pub mod attribution;
 pub mod baseline;
 pub mod calibration;
 mod changepoint;
+mod cholesky;
 mod evidence;
 mod fit;
 mod forecast;
@@ -70,6 +73,6 @@ pub use runtime_cap::{Runtime, RuntimeCap, runtime_cap};
 pub use score::{Report, ScoreOptions, score_runs, scoreboard};
 pub use state::SeriesState;
 pub use types::{
-    CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Persistence, SegmentReason,
-    Series,
+    CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Outlook, Persistence,
+    SegmentReason, Series,
 };

@@ -4,8 +4,8 @@ use crate::evidence::Evidence;
 use crate::prepare::Rows;
 use crate::stack::Share;
 use crate::{
-    Direction, Forecast, Interval, Intervals, ModelKind, Options, Persistence, SegmentReason,
-    segment,
+    Direction, Forecast, Interval, Intervals, ModelKind, Options, Outlook, Persistence,
+    SegmentReason, segment,
 };
 
 /// Paths are followed for so many horizons.
@@ -26,33 +26,32 @@ pub(crate) struct Report<'a> {
     rows: &'a Rows,
     sign: f64,
     horizon_s: f64,
+    also_s: Vec<f64>,
     start: usize,
     reason: SegmentReason,
     first: usize,
     onset: usize,
     slope: f64,
     residual_scale: f64,
-    evidence: Evidence,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn new(rows: &'a Rows, options: &Options) -> Self {
+        let mut also_s: Vec<f64> = options.also_s.clone();
+        also_s.retain(|h| *h > 0.0 && *h <= FAR * options.horizon_s);
+        also_s.sort_unstable_by(f64::total_cmp);
         Self {
             rows,
             sign: if options.direction == Direction::Up { 1.0 } else { -1.0 },
             horizon_s: options.horizon_s,
+            also_s,
             start: 0,
             reason: SegmentReason::Start,
             first: 0,
             onset: 0,
             slope: 0.0,
             residual_scale: 0.0,
-            evidence: Evidence::default(),
         }
-    }
-
-    pub(crate) fn evidence(&mut self, evidence: Evidence) {
-        self.evidence = evidence;
     }
 
     pub(crate) fn starts(&mut self, row: usize, reason: SegmentReason) {
@@ -70,15 +69,17 @@ impl<'a> Report<'a> {
     pub(crate) fn crossed(&self) -> Forecast {
         let now = Interval { low_s: 0.0, high_s: Some(0.0) };
         let intervals = Intervals { p50: now, p80: now, p95: now, p99: now };
-        self.finish(Some(0.0), intervals, 1.0, vec![(ModelKind::Flat, 1.0)], 0, None)
+        let hit = |_: f64| (1.0, Evidence::default());
+        self.finish(Some(0.0), intervals, hit, vec![(ModelKind::Flat, 1.0)], 0, None)
     }
 
+    /// `flat`: P(a peak meets the threshold within a horizon, unit of u, without any growth).
     pub(crate) fn paths(
-        mut self,
-        (span_s, horizon): (f64, f64),
+        self,
+        span_s: f64,
         shares: &[Share],
         paths: &[Path],
-        flat: f64,
+        flat: impl Fn(f64) -> f64,
         released: usize,
     ) -> Forecast {
         let mut hits: Vec<f64> = paths.iter().map(|p| p.hit).collect();
@@ -99,36 +100,49 @@ impl<'a> Report<'a> {
             p95: central(0.95),
             p99: central(0.99),
         };
-        let within: Vec<&Path> = paths.iter().filter(|p| p.hit <= horizon).collect();
-        let lasting: f64 = within.iter().map(|p| p.survives).sum();
         let weight_flat =
             shares.iter().find(|s| s.kind == ModelKind::Flat).map_or(0.0, |s| s.weight);
         let of_paths = |x: f64| if paths.is_empty() { 0.0 } else { x / paths.len() as f64 };
-        let mixed = |growing: f64| {
-            (weight_flat * flat + (1.0 - weight_flat) * of_paths(growing)).clamp(0.0, 1.0)
+        let within = |horizon: f64| paths.iter().filter(move |p| p.hit <= horizon);
+        let at_horizon = |horizon_s: f64| {
+            let horizon = horizon_s / span_s;
+            let flat = flat(horizon);
+            let mixed = |growing: f64| {
+                (weight_flat * flat + (1.0 - weight_flat) * of_paths(growing)).clamp(0.0, 1.0)
+            };
+            let evidence = Evidence {
+                if_it_goes_on: mixed(within(horizon).map(|p| p.repeats).sum()),
+                as_modelled: mixed(within(horizon).map(|p| p.survives).sum()),
+                flat: weight_flat,
+                horizon_spans: horizon,
+            };
+            (evidence.as_modelled, evidence)
         };
-        self.evidence.if_it_goes_on = mixed(within.iter().map(|p| p.repeats).sum());
-        self.evidence.as_modelled = mixed(lasting);
-        self.evidence.flat = weight_flat;
-        let probability = self.evidence.as_modelled;
         let mut weights: Vec<(ModelKind, f64)> =
             shares.iter().map(|s| (s.kind, s.weight)).collect();
         weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let survives = (!within.is_empty()).then(|| lasting / within.len() as f64);
-        self.finish(at(0.5), intervals, probability, weights, released, survives)
+        let (sum, count) = within(self.horizon_s / span_s)
+            .fold((0.0, 0_usize), |(sum, count), p| (sum + p.survives, count + 1));
+        let survives = (count > 0).then(|| sum / count as f64);
+        self.finish(at(0.5), intervals, at_horizon, weights, released, survives)
     }
 
     fn finish(
         &self,
         eta_s: Option<f64>,
         intervals: Intervals,
-        probability: f64,
+        at_horizon: impl Fn(f64) -> (f64, Evidence),
         weights: Vec<(ModelKind, f64)>,
         released: usize,
         survives: Option<f64>,
     ) -> Forecast {
         let rows = self.rows;
         let n = rows.len();
+        let (probability, evidence) = at_horizon(self.horizon_s);
+        let outlook = |&horizon_s: &f64| {
+            let (probability, evidence) = at_horizon(horizon_s);
+            Outlook { horizon_s, probability, evidence }
+        };
         let change = segment::limit_change(rows, self.start);
         let (start, reason) =
             change.map_or((self.start, self.reason), |at| (at, SegmentReason::LimitChange));
@@ -137,6 +151,7 @@ impl<'a> Report<'a> {
             intervals,
             probability,
             horizon_s: self.horizon_s,
+            also: self.also_s.iter().map(outlook).collect(),
             model: weights.first().map_or(ModelKind::Flat, |w| w.0),
             weights,
             slope_per_s: self.sign * self.slope,
@@ -148,7 +163,7 @@ impl<'a> Report<'a> {
             segment_start_us: rows.ts_us[start],
             segment_reason: reason,
             residual_scale: self.residual_scale,
-            evidence: self.evidence,
+            evidence,
             persistence: Persistence {
                 onset_us: rows.ts_us[self.onset],
                 age_s: -rows.t[self.onset],

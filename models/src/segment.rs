@@ -135,17 +135,28 @@ fn is_sudden(v: &[f64], f: &Fall) -> bool {
     there - left <= SUDDEN_ROWS
 }
 
-/// The teeth, if the newest rows still go in teeth of similar size.
-fn teeth(rows: &Rows, turns: &[Turn], falls: &[Fall], start: usize) -> Option<Teeth> {
-    if falls.len() < MIN_TEETH {
-        return None;
-    }
-    let sizes: Vec<f64> = falls.iter().map(|f| rows.v[f.peak] - rows.v[f.trough]).collect();
+/// The size of a fall, where there are enough and most are similar.
+fn typical_fall(v: &[f64], falls: &[Fall]) -> Option<f64> {
+    let sizes: Vec<f64> = falls.iter().map(|f| v[f.peak] - v[f.trough]).collect();
     let typical = stats::median(&sizes);
     let similar = sizes.iter().filter(|s| **s > typical / 3.0 && **s < typical * 3.0).count();
-    if similar < MIN_TEETH || similar * 3 < sizes.len() * 2 {
-        return None;
-    }
+    (similar >= MIN_TEETH && similar * 3 >= sizes.len() * 2).then_some(typical)
+}
+
+/// Indices of the floors of a course of evenly spaced values, if it goes in teeth.
+pub(crate) fn floors(v: &[f64]) -> Option<Vec<usize>> {
+    let t: Vec<f64> = (0..v.len()).map(|i| i as f64).collect();
+    let turns = sawtooth::turns(v, sawtooth::swing(&t, v));
+    let falls = falls(v, &turns);
+    typical_fall(v, &falls)?;
+    let sudden = falls.iter().filter(|f| is_sudden(v, f)).count();
+    (sudden * 3 >= falls.len() * 2)
+        .then(|| turns.iter().filter(|t| !t.is_peak).map(|t| t.at).collect())
+}
+
+/// The teeth, if the newest rows still go in teeth of similar size.
+fn teeth(rows: &Rows, turns: &[Turn], falls: &[Fall], start: usize) -> Option<Teeth> {
+    let typical = typical_fall(&rows.v, falls)?;
     let mut periods: Vec<f64> =
         falls.windows(2).map(|w| rows.t[w[1].peak] - rows.t[w[0].peak]).collect();
     let period = stats::median_mut(&mut periods);

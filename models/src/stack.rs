@@ -11,7 +11,7 @@ use crate::prepare::Points;
 use crate::stats;
 
 /// Where the origins lie, as fractions of the points, and how far of the rest is predicted.
-const ORIGINS: [f64; 6] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+const ORIGINS: [f64; 7] = [0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.975];
 const LEADS: [f64; 3] = [0.34, 0.67, 1.0];
 /// An origin needs so many points before it.
 const MIN_BEFORE: usize = 5;
@@ -24,7 +24,8 @@ pub(crate) struct Share {
     pub(crate) inflate: f64,
 }
 
-/// Weights of `kinds` (the models that could be fitted to all points); they sum to 1.
+/// Weights of `kinds` (the models that could be fitted to all points) by their forecasts up to `horizon` ahead (or as far
+/// as the data goes); they sum to 1.
 pub(crate) fn stack(
     fitter: &Fitter<'_>,
     points: &Points,
@@ -37,6 +38,7 @@ pub(crate) fn stack(
     let mut origins = 0;
     let mut squares = vec![(0.0, 0.0); m];
     let mut last_cut = 0;
+    let mut predictions: Vec<Gaussian> = Vec::with_capacity(m);
     for share in ORIGINS {
         let k = (share * n as f64).round() as usize;
         if k < MIN_BEFORE || k + 2 > n || k == last_cut {
@@ -50,10 +52,12 @@ pub(crate) fn stack(
             let (u, y) = target(points, k, points.u[k - 1] + lead * ahead);
             // A model that the prefix does not support yet says what the first one (flat) says.
             let flat = fits[0].1.predict(u);
-            let predictions: Vec<Gaussian> = kinds
-                .iter()
-                .map(|kind| fits.iter().find(|f| f.0 == *kind).map_or(flat, |f| f.1.predict(u)))
-                .collect();
+            predictions.clear();
+            predictions.extend(
+                kinds.iter().map(|kind| {
+                    fits.iter().find(|f| f.0 == *kind).map_or(flat, |f| f.1.predict(u))
+                }),
+            );
             for (s, p) in squares.iter_mut().zip(&predictions) {
                 let z = if p.sd > 0.0 { (y - p.mean) / p.sd } else { 0.0 };
                 *s = (s.0 + z * z, s.1 + 1.0);

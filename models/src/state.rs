@@ -159,6 +159,7 @@ impl SeriesState {
             return;
         }
         if self.blocks.is_empty() {
+            self.blocks.reserve_exact(MAX_BLOCKS);
             for run in self.raw.chunks_exact(FIRST_BLOCK) {
                 if let Some(block) = run.iter().map(|r| Block::of(*r)).reduce(|a, b| a.with(&b)) {
                     self.blocks.push(block);
@@ -177,11 +178,14 @@ impl SeriesState {
         self.blocks.push(block);
         self.open = None;
         if self.blocks.len() >= MAX_BLOCKS {
-            let merged = self.blocks.chunks(2).map(|pair| match pair {
-                [a, b] => a.with(b),
-                _ => pair[0],
-            });
-            self.blocks = merged.collect();
+            // In place: a pair moves to half of its index, and an odd last block stays the last.
+            let half = self.blocks.len().div_ceil(2);
+            for i in 0..half {
+                let first = self.blocks[2 * i];
+                self.blocks[i] =
+                    self.blocks.get(2 * i + 1).map_or(first, |later| first.with(later));
+            }
+            self.blocks.truncate(half);
             self.per_block *= 2;
         }
     }

@@ -43,6 +43,9 @@ pub struct Options {
     pub as_of_us: i64,
     /// `probability` is that of a hit within this many seconds after `as_of_us`.
     pub horizon_s: f64,
+    /// Further horizons, s, at which the probability is wanted too ([`Forecast::also`]): from the same paths, so at next to
+    /// no cost. Those that are not positive, or beyond 100 times `horizon_s`, are left out.
+    pub also_s: Vec<f64>,
     /// Number of simulated paths (16 to 100,000; values outside are clamped).
     pub paths: usize,
     /// Seed of the paths; [`crate::seed_of`] derives one from series and time.
@@ -65,6 +68,7 @@ impl Default for Options {
         Self {
             as_of_us: 0,
             horizon_s: 900.0,
+            also_s: Vec::new(),
             paths: 1000,
             seed: 0,
             direction: Direction::Up,
@@ -204,6 +208,17 @@ impl Forecast {
     }
 }
 
+/// The probability at a further horizon.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outlook {
+    /// The horizon, s.
+    pub horizon_s: f64,
+    /// P(hit within it); not smaller than at a shorter horizon.
+    pub probability: f64,
+    /// What it was derived from.
+    pub evidence: Evidence,
+}
+
 /// The answer of [`crate::time_to_threshold`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
@@ -216,6 +231,8 @@ pub struct Forecast {
     pub probability: f64,
     /// The asked horizon, s.
     pub horizon_s: f64,
+    /// The same at [`Options::also_s`], by rising horizon.
+    pub also: Vec<Outlook>,
     /// The model with the largest weight.
     pub model: ModelKind,
     /// All models considered with their weights (sum 1), largest first.

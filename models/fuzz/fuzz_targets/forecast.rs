@@ -49,6 +49,7 @@ fuzz_target!(|data: &[u8]| {
     let options = Options {
         as_of_us,
         horizon_s,
+        also_s: vec![horizon_s, 0.5 * horizon_s, limit],
         direction,
         earlier,
         paths: 32,
@@ -60,6 +61,12 @@ fuzz_target!(|data: &[u8]| {
     let answer = time_to_threshold(&series, &options);
     if let Ok(f) = &answer {
         assert!((0.0..=1.0).contains(&f.probability), "{f:?}");
+        let mut before = 0.0;
+        for o in &f.also {
+            assert!(before <= o.probability && o.probability <= 1.0, "{f:?}");
+            assert!(o.horizon_s != horizon_s || o.probability == f.probability, "{f:?}");
+            before = o.probability;
+        }
         let i = [f.intervals.p50, f.intervals.p80, f.intervals.p95, f.intervals.p99];
         for pair in i.windows(2) {
             let high = |k: usize| pair[k].high_s.unwrap_or(f64::INFINITY);

@@ -24,8 +24,8 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Features of the rows up to `at_us`; `None` without a row.
-    pub(crate) fn of(run: &Run, at_us: i64) -> Option<Self> {
+    /// Features of the rows up to `at_us` for a question about the next `horizon` seconds; `None` without a row.
+    pub(crate) fn of(run: &Run, at_us: i64, horizon: f64) -> Option<Self> {
         let n = run.ts_us.partition_point(|t| *t <= at_us);
         let last = n.checked_sub(1)?;
         let sign = if run.direction == Direction::Up { 1.0 } else { -1.0 };
@@ -33,7 +33,6 @@ impl Features {
         // Share of the room that is used: of the limit, or of the disk.
         let size = if run.direction == Direction::Up { limit } else { run.capacity };
         let used = |v: f64| if run.direction == Direction::Up { v / size } else { 1.0 - v / size };
-        let horizon = run.horizon_s;
         let line = |window_s: f64, ahead_s: f64| {
             let from = at_us.saturating_sub((window_s * 1e6) as i64);
             let first = run.ts_us[..n].partition_point(|t| *t <= from);
@@ -87,15 +86,15 @@ mod tests {
         run.ts_us = (0..200).map(|i| i * 10_000_000).collect();
         run.value = (0..200).map(|i| f64::from(i) * 0.45).collect();
         run.threshold = vec![100.0; 200];
-        let f = Features::of(&run, 199 * 10_000_000).unwrap();
+        let f = Features::of(&run, 199 * 10_000_000, 900.0).unwrap();
         let left = (100.0 - 199.0 * 0.45) / 0.045;
         assert!((f.eta_15m.unwrap() - left).abs() < 1e-6);
         assert!((f.eta_1h.unwrap() - left).abs() < 1e-6);
         assert!(f.margin_15m > 0.0 && f.two_windows && !f.usage_90);
         assert!((f.slope - 0.405).abs() < 1e-6, "{}", f.slope);
-        assert_eq!(Features::of(&run, -1), None);
+        assert_eq!(Features::of(&run, -1, 900.0), None);
         run.value = vec![95.0; 200];
-        let f = Features::of(&run, 199 * 10_000_000).unwrap();
+        let f = Features::of(&run, 199 * 10_000_000, 900.0).unwrap();
         assert!(f.usage_90 && !f.two_windows && f.eta_15m.is_none());
         assert!(f.margin_15m < 0.0);
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{grows, inputs, probability, widths};
 use crate::generator::{Part, Run, families};
 use crate::logistic::{Logistic, Row};
-use crate::score::{CHECKPOINTS, LEVELS, Walk, training_walks};
+use crate::score::{CHECKPOINTS, LEVELS, Walk, asked_horizons, training_walks};
 use crate::{Evidence, Interval};
 
 /// Runs and seed of the committed constants; the seed is not that of the published scores.
@@ -82,11 +82,14 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
 }
 
 fn rows_of(run: &Run, walk: &Walk) -> Vec<Row6> {
-    let known: Vec<(Evidence, bool)> =
-        walk.steps.iter().filter_map(|s| Some((s.evidence?, s.label?))).collect();
-    let weight = 1.0 / known.len().max(1) as f64;
     let family = run.family_name();
-    known.into_iter().map(|(evidence, hit)| Row6 { family, evidence, hit, weight }).collect()
+    let at_horizon = |asked: usize| {
+        let said = walk.known(asked).filter_map(|(a, hit)| Some((a.evidence?, hit)));
+        let said: Vec<(Evidence, bool)> = said.collect();
+        let weight = 1.0 / said.len().max(1) as f64;
+        said.into_iter().map(move |(evidence, hit)| Row6 { family, evidence, hit, weight })
+    };
+    (0..asked_horizons(run).len()).flat_map(at_horizon).collect()
 }
 
 fn fit_beta(rows: &[Row6], of: impl Fn(&str) -> bool) -> [f64; 6] {

@@ -65,7 +65,21 @@ pub(crate) fn apply(forecast: &mut Forecast, prevalence: Option<f64>) {
     if forecast.is_crossed() {
         return;
     }
-    forecast.probability = probability(&constants::BETA, &forecast.evidence, prevalence);
+    let calibrated = |e: &Evidence| probability(&constants::BETA, e, prevalence);
+    let asked = calibrated(&forecast.evidence);
+    forecast.probability = asked;
+    // A longer time holds the shorter one, whatever the maps say: the asked horizon stands, the others follow.
+    let own = forecast.horizon_s;
+    let mut least = asked;
+    for o in forecast.also.iter_mut().filter(|o| o.horizon_s >= own) {
+        least = least.max(calibrated(&o.evidence));
+        o.probability = least;
+    }
+    let mut most = asked;
+    for o in forecast.also.iter_mut().rev().filter(|o| o.horizon_s < own) {
+        most = most.min(calibrated(&o.evidence));
+        o.probability = most;
+    }
     let Some(eta) = forecast.eta_s else { return };
     let i = &mut forecast.intervals;
     let all = [&mut i.p50, &mut i.p80, &mut i.p95, &mut i.p99];

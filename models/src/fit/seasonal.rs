@@ -6,7 +6,7 @@
 
 use super::{Gaussian, Trend};
 use crate::prepare::Points;
-use crate::stats;
+use crate::{cholesky, stats};
 
 /// Harmonics: enough for a working day with a night.
 const HARMONICS: usize = 3;
@@ -147,7 +147,7 @@ impl Seasonal {
             a[2 + 2 * k][2 + 2 * k] += ridge;
             a[3 + 2 * k][3 + 2 * k] += ridge;
         }
-        let factor = cholesky(a)?;
+        let factor = Factor::of(a)?;
         let k = factor.solve(b);
         let predicted = |u: f64| row(u).iter().zip(&k).map(|(x, k)| x * k).sum::<f64>();
         let residuals: Vec<f64> = u.iter().zip(y).map(|(u, y)| y - predicted(*u)).collect();
@@ -202,36 +202,16 @@ impl Seasonal {
 /// Lower triangle of a Cholesky factor.
 struct Factor([[f64; PARAMETERS]; PARAMETERS]);
 
-fn cholesky(mut a: [[f64; PARAMETERS]; PARAMETERS]) -> Option<Factor> {
-    for i in 0..PARAMETERS {
-        for j in 0..=i {
-            let known: f64 = (0..j).map(|k| a[i][k] * a[j][k]).sum();
-            let rest = a[i][j] - known;
-            if i == j {
-                if rest.is_nan() || rest <= 1e-12 * a[i][i].abs() {
-                    return None;
-                }
-                a[i][i] = rest.sqrt();
-            } else {
-                a[i][j] = rest / a[j][j];
-            }
-        }
-    }
-    Some(Factor(a))
-}
-
 impl Factor {
+    /// `None` if the matrix is not positive definite; only its lower triangle is looked at.
+    fn of(mut a: [[f64; PARAMETERS]; PARAMETERS]) -> Option<Self> {
+        cholesky::factor(a.as_flattened_mut(), PARAMETERS)?;
+        Some(Self(a))
+    }
+
     /// x of A·x = b
     fn solve(&self, mut b: [f64; PARAMETERS]) -> [f64; PARAMETERS] {
-        let l = &self.0;
-        for i in 0..PARAMETERS {
-            let known: f64 = (0..i).map(|k| l[i][k] * b[k]).sum();
-            b[i] = (b[i] - known) / l[i][i];
-        }
-        for i in (0..PARAMETERS).rev() {
-            let known: f64 = (i + 1..PARAMETERS).map(|k| l[k][i] * b[k]).sum();
-            b[i] = (b[i] - known) / l[i][i];
-        }
+        cholesky::solve(self.0.as_flattened(), &mut b);
         b
     }
 

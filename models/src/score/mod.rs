@@ -1,7 +1,8 @@
 //! The instrument: how early, how right and how sure, per run.
 //!
-//! A run is one life of one subject; its steps are dependent, so every figure weighs each run the same and every interval
-//! comes from whole runs. "Cannot say" counts as the base rate (of the training part) and as a miss of the ETA; its share
+//! A run is one life of one subject; its steps are dependent, so every figure weighs each run the same (probabilities: at
+//! each horizon) and every interval comes from whole runs. Probabilities are asked for at 15 minutes, 1 hour and 24 hours,
+//! as far as a run's time scale can answer. "Cannot say" counts as the base rate (of the training part) and as a miss of the ETA; its share
 //! is reported. The same runs, steps and rows are given to the rivals of [`crate::baseline`].
 
 mod alarms;
@@ -20,7 +21,7 @@ pub use walk::parallel;
 
 pub(crate) use walk::{Forecaster, Walk};
 
-use crate::baseline::{Baselines, Features};
+use crate::baseline::Baselines;
 use crate::generator::{self, Part, Run, ranges};
 use crate::{Forecast, Interval};
 
@@ -132,12 +133,12 @@ fn fit_baselines(options: &ScoreOptions) -> Baselines {
     let steps = parallel(plan.len(), options.threads, |i| {
         let (family, number) = plan[i];
         let run = generator::run_of(family, number, options.seed);
-        let horizon = horizon_index(run.horizon_s);
         let walk = Walk::new(&run, None);
-        let labelled: Vec<(Features, bool)> =
-            walk.steps.iter().filter_map(|s| Some((s.features, s.label?))).collect();
-        let weight = 1.0 / labelled.len().max(1) as f64;
-        labelled.into_iter().map(|(f, y)| (horizon, f, y, weight)).collect::<Vec<_>>()
+        let at_horizon = |asked: usize| {
+            let weight = walk.weight(asked);
+            walk.known(asked).map(move |(a, hit)| (a.horizon, a.features, hit, weight))
+        };
+        (0..asked_horizons(&run).len()).flat_map(at_horizon).collect::<Vec<_>>()
     });
     Baselines::fit(&horizons(), &steps.concat())
 }
@@ -145,6 +146,16 @@ fn fit_baselines(options: &ScoreOptions) -> Baselines {
 /// The horizons of the generated runs, s.
 pub(crate) fn horizons() -> Vec<f64> {
     ranges::TIME_SCALES.iter().map(|s| s.horizon_s).collect()
+}
+
+/// Horizons at which a run is asked, the run's own last: index among those of the scores, s.
+///
+/// These are the run's own and the shorter ones. At longer ones only events would have a known outcome: a quiet run of
+/// minutes is not watched for a day, and who always says yes would win.
+pub(crate) fn asked_horizons(run: &Run) -> Vec<(usize, f64)> {
+    let own = horizon_index(run.horizon_s);
+    let shorter = horizons().into_iter().enumerate().take(own).filter(|h| h.1 < run.horizon_s);
+    shorter.chain([(own, run.horizon_s)]).collect()
 }
 
 /// The horizon of the rivals nearest to the asked one.

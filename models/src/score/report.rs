@@ -3,8 +3,8 @@
 use super::alarms::{self, AlarmScore};
 use super::brier::{BrierScore, Said, Skill, brier, skill};
 use super::eta::{self, EtaScore};
-use super::walk::{Step, Walk};
-use super::{Answers, CHECKPOINTS, ScoreOptions, horizon_index, horizons};
+use super::walk::{Asked, Step, Walk};
+use super::{Answers, CHECKPOINTS, ScoreOptions, asked_horizons, horizon_index, horizons};
 use crate::Interval;
 use crate::baseline::{Baseline, Baselines};
 use crate::generator::{Part, Run, ranges};
@@ -31,7 +31,7 @@ pub struct MethodScore {
     pub eta: Vec<EtaScore>,
     /// Per horizon at which the outcome of a step is known.
     pub horizons: Vec<HorizonScore>,
-    /// All horizons together; `None` if the outcome of no step is known.
+    /// All horizons together, each run weighing the same at each; `None` if the outcome of no step is known.
     pub brier: Option<BrierScore>,
     /// Alarms.
     pub alarms: AlarmScore,
@@ -91,7 +91,7 @@ pub struct Report {
     pub runs: usize,
     /// Runs with an event.
     pub events: usize,
-    /// Steps with a known outcome.
+    /// Steps with a known outcome at one horizon at least.
     pub steps: usize,
     /// Tapio first, then the rivals.
     pub methods: Vec<MethodScore>,
@@ -106,11 +106,14 @@ pub struct Report {
     pub cones: Vec<Cone>,
 }
 
+type Stating<'a> = dyn Fn(&Asked) -> Option<f64> + 'a;
 type Answering<'a> = dyn Fn(&Run, &Step) -> Answers + 'a;
 
 struct Method<'a> {
     name: &'static str,
+    /// At the run's own horizon.
     answer: Box<Answering<'a>>,
+    probability: Box<Stating<'a>>,
 }
 
 struct Scored {
@@ -126,7 +129,11 @@ pub(super) fn report(
     baselines: &Baselines,
     options: &ScoreOptions,
 ) -> Report {
-    let ours = Method { name: "tapio", answer: Box::new(|_, s: &Step| s.tapio) };
+    let ours = Method {
+        name: "tapio",
+        answer: Box::new(|_, s: &Step| s.tapio),
+        probability: Box::new(|a| a.probability),
+    };
     let tapio = score_method(&ours, runs, walks, baselines);
     let rival = |b: &Baseline| {
         let b = *b;
@@ -134,7 +141,13 @@ pub(super) fn report(
             let horizon_s = ranges::TIME_SCALES[horizon_index(r.horizon_s)].horizon_s;
             baselines.say(b, horizon_s, &s.features)
         };
-        let method = Method { name: b.as_str(), answer: Box::new(answer) };
+        let probability =
+            move |a: &Asked| baselines.say(b, horizons()[a.horizon], &a.features).probability;
+        let method = Method {
+            name: b.as_str(),
+            answer: Box::new(answer),
+            probability: Box::new(probability),
+        };
         score_method(&method, runs, walks, baselines)
     };
     let rivals: Vec<Scored> = Baseline::ALL.iter().map(rival).collect();
@@ -163,13 +176,17 @@ pub(super) fn report(
         seed: options.seed,
         runs: runs.len(),
         events: runs.iter().filter(|r| r.event_us.is_some()).count(),
-        steps: tapio.said.len(),
+        steps: walks.iter().flat_map(|w| &w.steps).filter(|s| is_known(s)).count(),
         skill,
         skill_by_horizon,
         families,
         cones,
         methods: std::iter::once(tapio).chain(rivals).map(|s| s.score).collect(),
     }
+}
+
+fn is_known(step: &Step) -> bool {
+    step.asked.iter().any(|a| a.label.is_some())
 }
 
 fn of_horizon(s: &Scored, h: Option<usize>) -> Vec<Said> {
@@ -184,20 +201,22 @@ fn of_horizon(s: &Scored, h: Option<usize>) -> Vec<Said> {
 fn score_method(m: &Method<'_>, runs: &[Run], walks: &[Walk], baselines: &Baselines) -> Scored {
     let (mut said, mut horizon, mut watched) = (Vec::new(), Vec::new(), Vec::new());
     let (mut silent, mut steps) = (0_u32, 0_u32);
+    let base_rates: Vec<f64> = horizons().into_iter().map(|h| baselines.base_rate(h)).collect();
     for (i, (run, walk)) in runs.iter().zip(walks).enumerate() {
-        let h = horizon_index(run.horizon_s);
-        let base = baselines.base_rate(horizons()[h]);
-        let known = walk.steps.iter().filter(|s| s.label.is_some()).count();
+        let asked = asked_horizons(run).len();
+        let weights: Vec<f64> = (0..asked).map(|at| walk.weight(at)).collect();
         let mut alarm = Vec::with_capacity(walk.steps.len());
         for step in &walk.steps {
             let answer = (m.answer)(run, step);
             steps += 1;
             silent += u32::from(answer.probability.is_none());
             alarm.push((step.at_us, answer.alarm));
-            if let Some(hit) = step.label {
-                let p = answer.probability.unwrap_or(base);
-                said.push(Said { run: i, p, hit, weight: 1.0 / known as f64 });
-                horizon.push(h);
+            for (asked, weight) in step.asked.iter().zip(&weights) {
+                let Some(hit) = asked.label else { continue };
+                let base = base_rates[asked.horizon];
+                let p = (m.probability)(asked).unwrap_or(base);
+                said.push(Said { run: i, p, hit, weight: *weight });
+                horizon.push(asked.horizon);
             }
         }
         watched.push(alarms::watch(run, alarm.into_iter()));

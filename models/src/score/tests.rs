@@ -1,7 +1,7 @@
 //! The instrument can prove a forecaster wrong.
 
 use super::*;
-use crate::{Intervals, ModelKind, Persistence, SegmentReason};
+use crate::{Intervals, ModelKind, Outlook, Persistence, SegmentReason};
 
 fn options(part: Part) -> ScoreOptions {
     ScoreOptions {
@@ -28,6 +28,7 @@ fn statement(
         intervals: Intervals { p50: i, p80: i, p95: i, p99: i },
         probability,
         horizon_s,
+        also: Vec::new(),
         model: ModelKind::Line,
         weights: vec![(ModelKind::Line, 1.0)],
         slope_per_s: 0.0,
@@ -44,15 +45,22 @@ fn statement(
     }
 }
 
-fn oracle(run: &Run, at: i64, wrong_by: f64) -> Option<Forecast> {
-    let left = run.event_us.map(|e| (e - at) as f64 * 1e-6);
-    let p = left.map_or(0.0, |l| if l <= run.horizon_s { 1.0 } else { 0.0 });
-    Some(statement(left.map(|l| l * wrong_by), p, (0.9, 1.1), run.horizon_s))
+fn oracle(run: &Run, o: &crate::Options, wrong_by: f64) -> Option<Forecast> {
+    let left = run.event_us.map(|e| (e - o.as_of_us) as f64 * 1e-6);
+    let p = |horizon_s: f64| left.map_or(0.0, |l| if l <= horizon_s { 1.0 } else { 0.0 });
+    let mut f = statement(left.map(|l| l * wrong_by), p(run.horizon_s), (0.9, 1.1), run.horizon_s);
+    let outlook = |&horizon_s: &f64| Outlook {
+        horizon_s,
+        probability: p(horizon_s),
+        evidence: crate::Evidence::default(),
+    };
+    f.also = o.also_s.iter().map(outlook).collect();
+    Some(f)
 }
 
 #[test]
 fn an_oracle_is_perfect() {
-    let r = scoreboard_of(&options(Part::Test), &|run, _, o| oracle(run, o.as_of_us, 1.0));
+    let r = scoreboard_of(&options(Part::Test), &|run, _, o| oracle(run, o, 1.0));
     let m = &r.methods[0];
     assert_eq!(m.brier.as_ref().unwrap().score, 0.0);
     assert_eq!(r.skill.unwrap().1.skill, 1.0);
@@ -62,12 +70,17 @@ fn an_oracle_is_perfect() {
         assert!(e.levels.iter().all(|l| l.coverage == 1.0));
     }
     assert_eq!(r.cones.len(), 2);
+    // Long runs are asked at the shorter horizons, too.
+    let runs: Vec<usize> = m.horizons.iter().map(|h| h.runs).collect();
+    assert!(runs.len() == 3 && runs[0] > 80 && runs[0] > runs[1] && runs[1] > runs[2], "{runs:?}");
+    assert!(m.horizons.iter().all(|h| h.brier.score == 0.0 && h.brier.uncertainty > 0.05));
+    assert_eq!(r.skill_by_horizon.len(), 3);
     assert!(r.families.iter().any(|f| f.name == "night_pause"));
 }
 
 #[test]
 fn what_is_wrong_is_called_wrong() {
-    let r = scoreboard_of(&options(Part::Test), &|run, _, o| oracle(run, o.as_of_us, 1.5));
+    let r = scoreboard_of(&options(Part::Test), &|run, _, o| oracle(run, o, 1.5));
     let m = &r.methods[0];
     for e in &m.eta {
         assert!((e.median_error.unwrap() - 0.5).abs() < 1e-6 && e.late == Some(1.0));

@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 
-use super::{Answers, CHECKPOINTS, LEVELS};
+use super::{Answers, CHECKPOINTS, LEVELS, asked_horizons};
 use crate::baseline::Features;
 use crate::generator::Run;
 use crate::{Evidence, Forecast, Interval, Options, Series, seed_of};
@@ -16,9 +16,22 @@ const BEFORE: f64 = 0.3;
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) at_us: i64,
+    /// At the run's own horizon.
+    pub(crate) tapio: Answers,
+    /// At the run's own horizon.
+    pub(crate) features: Features,
+    /// At each of [`asked_horizons`].
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// A probability that was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// Index of the horizon among those of the scores.
+    pub(crate) horizon: usize,
     /// Whether the event happened within the horizon; `None`: censored.
     pub(crate) label: Option<bool>,
-    pub(crate) tapio: Answers,
+    pub(crate) probability: Option<f64>,
     /// What Tapio's probability rests on; `None`: it cannot say.
     pub(crate) evidence: Option<Evidence>,
     pub(crate) features: Features,
@@ -69,27 +82,59 @@ impl Walk {
         };
         Self { steps, checkpoints }
     }
+
+    /// What was asked at a horizon (index into [`asked_horizons`]) where the outcome is known, and the outcome.
+    pub(crate) fn known(&self, asked: usize) -> impl Iterator<Item = (&Asked, bool)> {
+        self.steps.iter().filter_map(move |s| {
+            let asked = s.asked.get(asked)?;
+            Some((asked, asked.label?))
+        })
+    }
+
+    /// Weight of one of them: a run weighs one at each horizon.
+    pub(crate) fn weight(&self, asked: usize) -> f64 {
+        1.0 / self.known(asked).count().max(1) as f64
+    }
 }
 
 fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Option<Step> {
     let n = run.ts_us.partition_point(|t| *t <= at_us);
-    let features = Features::of(run, at_us)?;
+    let asked = asked_horizons(run);
+    let features = Features::of(run, at_us, run.horizon_s)?;
     let series =
         Series { ts_us: &run.ts_us[..n], value: &run.value[..n], threshold: &run.threshold[..n] };
     let options = Options {
         as_of_us: at_us,
         horizon_s: run.horizon_s,
+        also_s: asked[..asked.len() - 1].iter().map(|a| a.1).collect(),
         seed: seed_of(run.workload.cast_signed(), at_us),
         direction: run.direction,
         ..Options::default()
     };
     let forecast = forecaster.and_then(|f| f(run, &series, &options));
+    let at_horizon = |(horizon, horizon_s): (usize, f64)| {
+        let said = forecast.as_ref().and_then(|f| {
+            if horizon_s == run.horizon_s {
+                return Some((f.probability, f.evidence));
+            }
+            let other = f.also.iter().find(|o| o.horizon_s == horizon_s)?;
+            Some((other.probability, other.evidence))
+        });
+        let own = horizon_s == run.horizon_s;
+        let features = if own { features } else { Features::of(run, at_us, horizon_s)? };
+        Some(Asked {
+            horizon,
+            label: run.hits_within(at_us, horizon_s),
+            probability: said.map(|s| s.0),
+            evidence: said.map(|s| s.1),
+            features,
+        })
+    };
     Some(Step {
         at_us,
-        label: run.hits_within(at_us, run.horizon_s),
         tapio: answers(forecast.as_ref()),
-        evidence: forecast.as_ref().map(|f| f.evidence),
         features,
+        asked: asked.into_iter().filter_map(at_horizon).collect(),
     })
 }
 

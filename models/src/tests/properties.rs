@@ -134,6 +134,22 @@ proptest! {
     }
 
     #[test]
+    fn further_horizons_agree_with_the_asked_one(c in any_course()) {
+        let n = c.value.len();
+        let (ts, o) = (seconds(n), options(n));
+        let also_s = vec![3600.0, f64::NAN, 900.0, -1.0, 60.0, 86_400.0, 1e9];
+        let asked = Options { also_s, ..o.clone() };
+        let (alone, f) = (ask(&ts, &c.value, &c.limit, &o), ask(&ts, &c.value, &c.limit, &asked));
+        let (Ok(alone), Ok(f)) = (alone, f) else { return Ok(()) };
+        prop_assert_eq!(&Forecast { also: vec![], ..f.clone() }, &alone);
+        let at: Vec<f64> = f.also.iter().map(|a| a.horizon_s).collect();
+        prop_assert_eq!(at, vec![60.0, 900.0, 3600.0, 86_400.0]);
+        prop_assert!(f.also.is_sorted_by(|a, b| a.probability <= b.probability), "{:?}", f.also);
+        prop_assert_eq!(f.also[1].probability, f.probability);
+        prop_assert_eq!(f.also[1].evidence, f.evidence);
+    }
+
+    #[test]
     fn sound_and_the_same_again(c in any_course()) {
         let n = c.value.len();
         let (ts, o) = (seconds(n), options(n));
