@@ -272,11 +272,21 @@ async fn main() {
     println!("kernel programs cost {differences:.2?} % of a core");
     let dir = tempfile::tempdir_in(".").unwrap();
     let store = Store::open(dir.path().join("store").to_str().unwrap(), true).unwrap();
-    let ingest = Ingest::open(IngestOptions::new(store, dir.path().join("wal"))).await.unwrap();
+    let ingest =
+        Ingest::open(IngestOptions::new(store.clone(), dir.path().join("wal"))).await.unwrap();
     bench.ingest = Some(ingest.clone());
     println!("with storing:");
     bench.turn(true).await;
     bench.latency(&ingest).await;
     let report = ingest.shutdown().await.unwrap();
     println!("flushed {} rows in {} files", report.rows, report.files);
+    for def in tapio_sql::catalog().iter() {
+        let snapshot = store.table(def).snapshot().await.unwrap();
+        let bytes: u64 = snapshot.files.values().map(|f| f.size).sum();
+        let rows = snapshot.rows();
+        if rows == 0 {
+            continue;
+        }
+        println!("  {}: {rows} rows, {:.1} bytes each", def.name, bytes as f64 / rows as f64);
+    }
 }

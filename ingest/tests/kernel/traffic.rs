@@ -13,7 +13,7 @@ use tapio_store::Store;
 
 use crate::{
     client::{Client, Counts},
-    lab::{Cgroup, root},
+    lab::{Cgroup, root, wait},
     processes::{Python, first_line, in_cgroups},
     rows::{Watched, attribute, int, text},
 };
@@ -244,6 +244,37 @@ for _ in range(30):
     assert_eq!((int(e, "pid"), int(e, "series_id")), (pid, series));
     assert_eq!((attribute(e, "failure"), text(e, "severity")), ("refused", "warning"));
     assert!(w.rows("edges").iter().all(|e| int(e, "target_port") != i64::from(port)));
+}
+
+/// One cgroup was seen before it ended, the other came and went between two ticks.
+#[test]
+fn what_a_cgroup_did_last_is_told_after_its_end() {
+    if !root("what_a_cgroup_did_last_is_told_after_its_end") {
+        return;
+    }
+    let known = Cgroup::memory("known");
+    let (mut w, _alone) = watched(KernelOptions { http: true, ..KernelOptions::none() });
+    let series = w.series(&known);
+    let unknown = Cgroup::memory("unknown");
+    let ports = [known, unknown].map(|cgroup| {
+        let server = Server::start(&[&cgroup]);
+        Client::connect(server.address).request("GET", "/api/items", "/api/items", b"");
+        let port = server.address.port();
+        drop(server);
+        cgroup.remove();
+        port
+    });
+    let rows = w.until("both", "http", |rows| {
+        ports.iter().all(|p| sum(&of(rows, "server", *p), "count") == 1)
+    });
+    let labels = w.rows("series");
+    let node = int(labels.iter().find(|r| text(r, "kind") == "node").unwrap(), "series_id");
+    let told = ports.map(|p| int(&of(&rows, "server", p)[0], "series_id"));
+    assert_eq!(told, [series, node]);
+    wait("the report of what is unknown", || {
+        w.tick();
+        (w.health.value("collector.ebpf", "cgroups_unknown") >= 1).then_some(())
+    });
 }
 
 /// A collector of one cgroup tells nothing of the others.
