@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packs of this folder again, from processes that really run on this kernel. Needs root and Python 3; takes
-# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the twelve packs of this folder;
+# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the fourteen packs of this folder;
 # `recordings` is all of recordings/; an existing pack is replaced). Uses the tapio on the PATH, else builds one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,6 +33,17 @@ on_ext4() {  # NAME MKFS-ARGUMENTS WORKLOAD-ARGUMENT...: the workload writes to 
     rm "$image"
 }
 
+with_clients() {  # NAME KEPT-BYTES TAPIO-ARGUMENT...: a server in the recording, its clients outside
+    local name=$1 kept=$2 address; shift 2
+    address=/tmp/tapio-$name.port
+    rm -f "$address"
+    python3 http_service.py ask "$address" 420 &
+    local clients=$!
+    pack "$name" --kernel "$@" -- python3 http_service.py serve "$address" "$kept"
+    wait "$clients" || true
+    rm -f "$address"
+}
+
 one() {
     case $1 in
     # Incidents: the kernel ends them.
@@ -40,12 +51,14 @@ one() {
     oom-accelerating)       pack "$1" --memory-limit 256MiB -- tapio-workload accelerating scale_mib=4.4 tau_s=60 ;;
     oom-gc-sawtooth)        pack "$1" --memory-limit 256MiB -- python3 gc.py 800 3600 ;;
     oom-after-limit-change) pack "$1" --memory-limit 384MiB --change-limit 120s=192MiB -- tapio-workload linear rate_mib_s=0.6 seed=3 ;;
+    oom-http-route)         with_clients "$1" 49152 --memory-limit 192MiB ;;
     # Limits that are not memory.
     disk-full)              on_ext4 "$1" "" disk rate_mib_s=0.7 ;;
     inodes-spent)           on_ext4 "$1" "-N 2048" inodes rate_per_s=14 ;;
     fds-spent)              pack "$1" --duration 3m -- prlimit --nofile=1024:1024 tapio-workload fds rate_per_s=7 base_mib=1 ;;
     pids-spent)             pack "$1" --pids-limit 400 --duration 3m -- tapio-workload threads rate_per_s=3 base_mib=1 ;;
     # Not incidents: they look like one, at least for a while.
+    http-no-leak)           with_clients "$1" 0 --memory-limit 192MiB --duration 4m ;;
     warmup-plateau)         pack "$1" --memory-limit 256MiB --duration 5m -- tapio-workload warmup plateau_mib=180 tau_s=50 ;;
     sawtooth-stable)        pack "$1" --memory-limit 64MiB --duration 5m -- python3 gc.py 0 3600 8192 ;;
     burst-then-release)     pack "$1" --memory-limit 256MiB --duration 4m -- tapio-workload burst burst_mib=110 at_s=90 up_s=10 hold_s=40 ;;
@@ -94,7 +107,8 @@ again() {
 }
 
 [ $# -gt 0 ] || set -- oom-linear oom-accelerating oom-gc-sawtooth oom-after-limit-change \
-    disk-full inodes-spent fds-spent pids-spent warmup-plateau sawtooth-stable burst-then-release quiet
+    oom-http-route disk-full inodes-spent fds-spent pids-spent warmup-plateau sawtooth-stable burst-then-release quiet \
+    http-no-leak
 if [ "$*" = recordings ]; then
     mapfile -t again < <(grep -o '^    recordings/[a-z0-9-]*' record.sh)
     set -- "${again[@]##* }"

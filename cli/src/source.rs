@@ -1,6 +1,6 @@
 //! Where answers come from: a server, else the local store, else a few seconds of live observation.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use tapio_query::flight::{ClientError, FlightClient, Query};
@@ -12,6 +12,7 @@ use crate::{
     error::CliError,
     live,
     model::{Degraded, Origin, SubjectReport},
+    pack::{MANIFEST, Manifest, PackSource},
     time::{now_us, rfc3339},
     units::duration_words,
 };
@@ -63,7 +64,11 @@ impl Source {
             let client = FlightClient::connect(url, CONNECT).await.map_err(CliError::tool)?;
             return Ok(Self::server(client, globals));
         }
-        if globals.args.store.is_some() {
+        if let Some(store) = &globals.args.store {
+            let dir = Path::new(store);
+            if dir.join(MANIFEST).is_file() {
+                return Self::pack(dir, globals);
+            }
             return Self::fresh_store(globals, freshness).await;
         }
         if globals.config.correlation_enabled
@@ -94,6 +99,22 @@ impl Source {
             degraded: Vec::new(),
             _observation: None,
         }
+    }
+
+    /// A recording in the place of a store: what was known at its end, or at `--as-of`.
+    fn pack(dir: &Path, globals: &Globals) -> Result<Self, CliError> {
+        let manifest = Manifest::read(dir).map_err(CliError::tool)?;
+        let pack = PackSource::open(dir, &manifest).map_err(CliError::tool)?;
+        let (_, end) = pack.ticks();
+        let engine = LocalEngine::new(Store::memory(), pack, &globals.config)?;
+        Ok(Self {
+            kind: Kind::Store(engine),
+            detail: dir.display().to_string(),
+            as_of: globals.as_of_us.or(Some(end)),
+            data_through: Some(end),
+            degraded: Vec::new(),
+            _observation: None,
+        })
     }
 
     async fn store(globals: &Globals) -> Result<Self, CliError> {

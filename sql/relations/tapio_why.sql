@@ -5,8 +5,9 @@
 -- param: lookback_seconds float64 = 3600 -- rows older than this are not looked at
 --
 -- The growth examined is the one up to the newest OOM kill, or up to now where there was none. It counts as proven when
--- the rise over the segment is at least four times the scatter around it and 1 % of the limit. A cause is a process or a
--- child cgroup whose own growth over the same segment explains the given share of it, or a limit that was lowered in it.
+-- the rise over the segment is at least four times the scatter around it and 1 % of the limit. A cause is a route whose
+-- requests retain memory (regression of the growth on the requests of all routes), a process or a child cgroup whose own
+-- growth over the same segment explains the given share of it, or a limit that was lowered in it.
 WITH target AS (
   SELECT * FROM tapio_targets($target)
   WHERE coalesce($target, '') <> '' OR (subject_kind <> 'process' AND last_seen IS NOT NULL)
@@ -64,6 +65,35 @@ WITH target AS (
     SELECT *, row_number() OVER (PARTITION BY subject_id ORDER BY slope DESC NULLS LAST, series_id) AS place
     FROM child WHERE slope > 0
   ) WHERE place = 1
+), server AS (
+  SELECT g.series_id AS subject_id, c.series_id
+  FROM growth g
+  JOIN (
+    SELECT series_id, node, unnest(tapio_ancestors(cgroup)) AS above
+    FROM (
+      SELECT series_id, CAST(max(node) AS VARCHAR) AS node, CAST(max(cgroup) AS VARCHAR) AS cgroup
+      FROM series WHERE kind <> 'process' AND cgroup IS NOT NULL GROUP BY series_id
+    )
+  ) c ON c.node = g.node AND c.above = g.cgroup
+), traffic AS (
+  SELECT g.series_id AS subject_id, r.ts, r.memory_level_bytes AS level, NULL AS route, NULL AS requests
+  FROM growth g JOIN resources r ON r.series_id = g.series_id AND r.ts >= g.segment_start AND r.ts <= g.until
+  WHERE r.ts > tapio_ago($as_of, $lookback_seconds)
+  UNION ALL
+  SELECT v.subject_id, h.ts, NULL, h.method || ' ' || h.route, h.count
+  FROM server v JOIN http h ON h.series_id = v.series_id
+  WHERE h.ts > tapio_ago($as_of, $lookback_seconds) AND h.side = 'server' AND h.route IS NOT NULL
+), retention AS (
+  SELECT subject_id, unnest(tapio_route_retention(ts, level, route, requests)) AS k
+  FROM traffic
+  GROUP BY subject_id
+  HAVING count(requests) > 0
+), route AS (
+  SELECT subject_id, k['route'] AS route, k['bytes_per_request'] AS route_bytes, k['low'] AS route_low,
+    k['high'] AS route_high, k['requests'] AS route_requests, k['windows_called'] AS route_windows,
+    k['windows_agree'] AS route_agree, k['share_of_growth'] AS route_share
+  FROM retention
+  WHERE k['route'] IS NOT NULL AND k['no_claim'] IS NULL AND k['share_of_growth'] >= 0.1
 ), judged AS (
   SELECT t.*, g.slope, g.level_slope, g.segment_start, g.until, g.level, g.threshold, g.samples, g.window_seconds,
     g.residual_scale, g.eta_seconds, g.probability, g.no_growth, e.kill_ts, e.kill_id, e.kill_text,
@@ -75,6 +105,7 @@ WITH target AS (
     coalesce(g.proven, false) AND c.slope >= $share_threshold * g.level_slope AS by_child,
     c.name AS child, c.cgroup AS child_cgroup, c.slope AS child_slope, c.slope / g.level_slope AS child_share,
     c.subject_kind AS child_kind,
+    coalesce(g.proven, false) AND q.n > 0 AS by_route,
     e.limit_after < e.limit_before AND e.change_ts <= g.until
       AND (g.probability >= 0.3 OR e.kill_ts IS NOT NULL) AS by_limit
   FROM target t
@@ -82,14 +113,36 @@ WITH target AS (
   LEFT JOIN event e ON e.series_id = t.series_id
   LEFT JOIN best_process p ON p.subject_id = t.series_id
   LEFT JOIN best_child c ON c.subject_id = t.series_id
+  LEFT JOIN (SELECT subject_id, count(*) AS n FROM route GROUP BY subject_id) q ON q.subject_id = t.series_id
 ), verdict AS (
-  SELECT *, CASE WHEN by_process OR by_child OR by_limit THEN 'cause_found' ELSE 'no_cause_proven' END AS verdict,
+  SELECT *, CASE WHEN by_process OR by_child OR by_limit OR by_route THEN 'cause_found' ELSE 'no_cause_proven' END AS verdict,
     tapio_fact(NULL, until, 'memory grows at ' || tapio_format_bytes(slope) || '/s: measured over '
       || CAST(samples AS VARCHAR) || ' samples in ' || tapio_format_duration(window_seconds)) AS growth_fact,
     tapio_fact(kill_id, kill_ts, kill_text) AS kill_fact,
     tapio_fact(change_id, change_ts, change_text) AS change_fact
   FROM judged
+), leaking AS (
+  SELECT v.*, r.*, route || ' retains ' || tapio_format_bytes(route_bytes) || ' per request (95 %: '
+    || tapio_format_bytes(route_low) || ' to ' || tapio_format_bytes(route_high) || '), ' || route_agree || ' of '
+    || route_windows || ' windows with '
+    || CAST(CAST(route_requests AS BIGINT) AS VARCHAR) || ' requests' AS route_fact
+  FROM verdict v JOIN route r ON r.subject_id = v.series_id
+  WHERE v.proven
 ), line AS (
+  SELECT * EXCLUDE (subject_id, route, route_bytes, route_low, route_high, route_requests, route_windows, route_agree,
+      route_share, route_fact), 'cause' AS section, 0.5 AS weight, 'http.route' AS line_kind, route_share AS line_score,
+    'Memory leak in ' || route AS line,
+    'Its requests explain ' || CAST(round(100 * route_share) AS BIGINT) || ' % of the growth of ' || cgroup AS line_detail,
+    tapio_evidence(tapio_fact(NULL, until, route_fact), growth_fact) AS line_evidence, cgroup AS line_cgroup,
+    segment_start AS at
+  FROM leaking
+  UNION ALL
+  SELECT * EXCLUDE (subject_id, route, route_bytes, route_low, route_high, route_requests, route_windows, route_agree,
+      route_share, route_fact), 'chain', 0.0, 'http.requests', NULL,
+    CAST(CAST(route_requests AS BIGINT) AS VARCHAR) || ' HTTP requests: ' || route, NULL,
+    tapio_evidence(tapio_fact(NULL, segment_start, route_fact)), cgroup AS line_cgroup, segment_start AS at
+  FROM leaking
+  UNION ALL
   SELECT *, 'cause' AS section, 1.0 AS weight, 'process.growth' AS line_kind, process_share AS line_score,
     'Process ' || process || ' (pid ' || CAST(process_pid AS VARCHAR) || ') keeps allocating memory in ' || cgroup AS line,
     'It explains ' || CAST(round(100 * process_share) AS BIGINT) || ' % of the growth of ' || cgroup AS line_detail,

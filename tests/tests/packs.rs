@@ -6,10 +6,19 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 use tapio_tests::{binary, pack, workspace};
 
-const INCIDENTS: &[&str] =
-    &["oom-linear", "oom-accelerating", "oom-gc-sawtooth", "oom-after-limit-change"];
+const INCIDENTS: &[&str] = &[
+    "oom-linear",
+    "oom-accelerating",
+    "oom-gc-sawtooth",
+    "oom-after-limit-change",
+    "oom-http-route",
+    "disk-full",
+    "inodes-spent",
+    "fds-spent",
+    "pids-spent",
+];
 const NOT_INCIDENTS: &[&str] =
-    &["warmup-plateau", "sawtooth-stable", "burst-then-release", "quiet"];
+    &["warmup-plateau", "sawtooth-stable", "burst-then-release", "quiet", "http-no-leak"];
 
 fn tapio(args: &[&str]) -> String {
     let out = Command::new(binary("tapio")).args(args).output().unwrap();
@@ -55,10 +64,50 @@ fn packs_are_small_and_say_what_the_kernel_said() {
         let truth = manifest["truth"].as_array().unwrap();
         assert_eq!(truth.is_empty(), NOT_INCIDENTS.contains(name), "{name}");
         for t in truth {
-            assert!(t["counter"].as_str().unwrap().contains("oom_kill"), "{name}: {t}");
+            let counter = match t["type"].as_str().unwrap() {
+                "oom" => "oom_kill 0 → 1",
+                "disk_full" => "f_bavail = 0",
+                "inodes" => "f_favail = 0",
+                "pids" => "pids.events max",
+                "fds" => "RLIMIT_NOFILE",
+                other => panic!("{name}: {other}"),
+            };
+            assert!(t["counter"].as_str().unwrap().contains(counter), "{name}: {t}");
         }
         assert_eq!(manifest["generated"], false, "{name}");
     }
+}
+
+/// `tapio why` of the recorded cgroup, from the pack alone.
+fn why(name: &str) -> Value {
+    let dir = pack(name);
+    let store = dir.to_str().unwrap();
+    let sql = "SELECT cgroup FROM tapio_targets('') WHERE cgroup LIKE '/tapio-record-%'";
+    let found: Value =
+        serde_json::from_str(&tapio(&["sql", sql, "--store", store, "-o", "json"])).unwrap();
+    let target = found[0]["cgroup"].as_str().unwrap();
+    serde_json::from_str(&tapio(&["why", target, "--store", store, "-o", "json"])).unwrap()
+}
+
+/// The recorded server keeps 48 KiB and 33 bytes (CPython's `bytes` object) of each request to one of its routes.
+#[test]
+fn the_leaking_route_is_named_with_its_bytes_per_request() {
+    let answer = why("oom-http-route");
+    assert_eq!(answer["verdict"], "cause_found", "{answer}");
+    let cause = &answer["causes"][0];
+    assert_eq!(cause["kind"], "http.route");
+    assert_eq!(cause["title"], "Memory leak in GET /api/users/{id}");
+    let fact = cause["evidence"][0]["fact"].as_str().unwrap();
+    let number = |after: &str| -> f64 {
+        let rest = fact.split_once(after).unwrap().1;
+        rest.split_once(" KiB").unwrap().0.parse().unwrap()
+    };
+    let (bytes, low, high) = (number("retains "), number("(95 %: "), number(" to "));
+    let truth = 48.0 + 33.0 / 1024.0;
+    assert!((bytes - truth).abs() < 1.0 && low <= truth && truth <= high, "{fact}");
+    let routes = answer["causes"].as_array().unwrap().iter().filter(|c| c["kind"] == "http.route");
+    assert_eq!(routes.count(), 1, "{answer}");
+    assert_eq!(why("http-no-leak")["verdict"], "no_cause_proven");
 }
 
 fn copy_without_truth(from: &Path, to: &Path) {

@@ -27,6 +27,9 @@ pub struct RecordArgs {
     /// Change that limit after a time, for example 120s=192MiB (may be repeated)
     #[arg(long, value_name = "TIME=SIZE", requires = "command")]
     pub change_limit: Vec<LimitChange>,
+    /// Record what kernel programs see, too: HTTP, connections, OOM victims (needs root)
+    #[arg(long)]
+    pub kernel: bool,
     /// Record the filesystem that is mounted here, too; it is full, or has no inodes left, counts as an incident
     #[arg(long, value_name = "MOUNT")]
     pub filesystem: Option<PathBuf>,

@@ -12,7 +12,7 @@ use std::{
 
 use arrow::array::AsArray;
 use indicatif::{ProgressBar, ProgressStyle};
-use tapio_ingest::{Clock, Collector, CollectorOptions, Filesystems, SystemClock};
+use tapio_ingest::{Clock, Collector, CollectorOptions, Filesystems, KernelOptions, SystemClock};
 use tapio_query::{Engine, EngineOptions};
 use tapio_sql::{PatternCatalog, TableBatch, catalog};
 use tapio_store::Store;
@@ -101,6 +101,7 @@ fn observe(args: &RecordArgs, stop: &AtomicBool) -> Result<(Rows, About), CliErr
         filter,
         filesystems,
         filesystem_interval: CADENCE,
+        kernel: args.kernel.then(KernelOptions::default),
         ..CollectorOptions::default()
     };
     let mut collector = Collector::new(options).map_err(CliError::tool)?;
@@ -242,7 +243,8 @@ async fn from_store(
     };
     let time = |us: i64| format!("arrow_cast({us}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
     let mut recorded = Rows::default();
-    for (table, since) in [("resources", since), ("disks", since), ("events", since), ("series", 0)]
+    for (table, since) in
+        [("resources", since), ("disks", since), ("http", since), ("events", since), ("series", 0)]
     {
         let Some(def) = catalog().get(table) else { continue };
         let sql = format!(

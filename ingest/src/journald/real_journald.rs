@@ -413,10 +413,10 @@ async fn the_kernels_own_oom_lines() {
     assert_eq!(kill["attributes"]["constraint"], "CONSTRAINT_MEMCG");
     assert_eq!(kill["attributes"]["oom_cgroup"], name.as_str());
     assert_eq!(kill["attributes"]["unit"], "By");
-    // The limit is on what the cgroup is charged with; the program's own pages were charged elsewhere.
+    // The limit is on what the cgroup is charged with; the program's own pages, up to some 10 MiB, were charged elsewhere.
     let bytes = |key: &str| kill["attributes"][key].as_str().unwrap().parse::<f64>().unwrap();
     let anon = bytes("anon_rss_bytes") / f64::from(64 << 20);
-    assert!((0.75..1.05).contains(&anon), "{anon} of the limit");
+    assert!((0.75..1.2).contains(&anon), "{anon} of the limit");
     let sum = ["anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes"].map(bytes).iter().sum();
     assert_eq!(kill["value"].as_f64(), Some(sum));
     let ts = kill["ts"].as_i64().unwrap();

@@ -4,6 +4,7 @@ mod evidence;
 mod forecast;
 mod last;
 mod linear;
+mod routes;
 mod single;
 mod text;
 
@@ -36,6 +37,7 @@ pub(crate) fn register(ctx: &SessionContext) {
         AggregateUDF::from(linear::Trend::new()),
         AggregateUDF::from(linear::Crossing::new()),
         AggregateUDF::from(last::Last::new()),
+        AggregateUDF::from(routes::RouteRetention::new()),
     ] {
         ctx.register_udaf(f);
     }
