@@ -21,10 +21,6 @@ const GROWTH_P: f64 = 0.05;
 const SCREEN_P: f64 = 0.2;
 /// From this share of a known cycle on, seen and asked, it is considered.
 const SEASON_FROM: f64 = 0.3;
-/// The models are weighed by what they would have forecast up to this share of the way to the threshold, …
-const NEARER: f64 = 0.5;
-/// … and not less than this share of the span, ahead: who is right about tomorrow is not who is right about the next minute.
-const NEAREST: f64 = 0.03;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
 /// When does the series meet its threshold? See the [crate documentation](crate) for an example.
@@ -171,8 +167,7 @@ impl Course {
         let fitter = Fitter::new(&thin, cycle, prior, walks);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
-        let ahead = self.horizon.min((NEARER * self.to_go(&fits)).max(NEAREST));
-        let mut shares = stack(&fitter, &thin, &kinds, ahead);
+        let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
         floor_flat(&mut shares, stats::null_posterior(p));
         let peaks = self.peaks(segment, &hull, &thin, &fits);
         let going = Going {
@@ -205,18 +200,6 @@ impl Course {
             |horizon| self.flat_probability(&flat_peaks, horizon),
             going.released.len(),
         )
-    }
-
-    /// Time to the threshold as most of the models see it.
-    fn to_go(&self, fits: &[(ModelKind, Fit)]) -> f64 {
-        let of = |(_, fit): &(ModelKind, Fit)| {
-            let level = fit.predict(0.0).mean;
-            let slope = (fit.predict(NEAREST).mean - level) / NEAREST;
-            let gap = (self.threshold - level).max(0.0);
-            if slope > 0.0 { gap / slope } else { f64::INFINITY }
-        };
-        let growing = fits.iter().filter(|f| f.0 != ModelKind::Flat);
-        stats::median_mut(&mut growing.map(of).collect::<Vec<f64>>())
     }
 
     /// P-value of a rise, as it is or beside the wave where there is one: the smaller of the two.

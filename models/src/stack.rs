@@ -1,7 +1,7 @@
 //! Weights of the models by how well they would have forecast this very series.
 //!
 //! Rolling origin (Tashman 2000): each model is fitted to the points before an origin and predicts later ones, as far
-//! ahead as was asked or as the data goes. The mixture of their normal predictions is scored with the continuous ranked
+//! ahead as is asked for or as the data goes. The mixture of their normal predictions is scored with the continuous ranked
 //! probability score, which for normals is closed form (Gneiting & Raftery 2007: CRPS = E|X−y| − ½E|X−X'|) and
 //! quadratic in the weights; the weights that minimise it are the stack (Yao et al. 2018).
 
