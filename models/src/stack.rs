@@ -11,7 +11,7 @@ use crate::prepare::Points;
 use crate::stats;
 
 /// Where the origins lie, as fractions of the points, and how far of the rest is predicted.
-const ORIGINS: [f64; 7] = [0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.975];
+const ORIGINS: [f64; 6] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 const LEADS: [f64; 3] = [0.34, 0.67, 1.0];
 /// An origin needs so many points before it.
 const MIN_BEFORE: usize = 5;
@@ -24,8 +24,7 @@ pub(crate) struct Share {
     pub(crate) inflate: f64,
 }
 
-/// Weights of `kinds` (the models that could be fitted to all points) by their forecasts up to `horizon` ahead (or as far
-/// as the data goes); they sum to 1.
+/// Weights of `kinds` (the models that could be fitted to all points); they sum to 1.
 pub(crate) fn stack(
     fitter: &Fitter<'_>,
     points: &Points,

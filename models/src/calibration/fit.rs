@@ -81,15 +81,15 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
     }
 }
 
+/// What was said at the run's own horizon, which is the last of those asked. With the shorter ones among the rows the Brier
+/// score is better by a hundredth of itself, and one event in a hundred is no longer foreseen in time.
 fn rows_of(run: &Run, walk: &Walk) -> Vec<Row6> {
     let family = run.family_name();
-    let at_horizon = |asked: usize| {
-        let said = walk.known(asked).filter_map(|(a, hit)| Some((a.evidence?, hit)));
-        let said: Vec<(Evidence, bool)> = said.collect();
-        let weight = 1.0 / said.len().max(1) as f64;
-        said.into_iter().map(move |(evidence, hit)| Row6 { family, evidence, hit, weight })
-    };
-    (0..asked_horizons(run).len()).flat_map(at_horizon).collect()
+    let own = asked_horizons(run).len().saturating_sub(1);
+    let said = walk.known(own).filter_map(|(a, hit)| Some((a.evidence?, hit)));
+    let said: Vec<(Evidence, bool)> = said.collect();
+    let weight = 1.0 / said.len().max(1) as f64;
+    said.into_iter().map(|(evidence, hit)| Row6 { family, evidence, hit, weight }).collect()
 }
 
 fn fit_beta(rows: &[Row6], of: impl Fn(&str) -> bool) -> [f64; 6] {
