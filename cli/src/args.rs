@@ -34,8 +34,8 @@ Examples:
 Where answers come from: a tapio-server if one answers (--server, correlation.server), else the local store
 (--store, storage.url), else a few seconds of live observation of this machine. The output says which of the three.
 
-Targets, in this order: pid:N, a cgroup path, ns/kind/name, kind/name, ns/name, then a bare name as
-workload > pod > systemd unit > last part of a cgroup > node. Several matches are listed.
+Targets, in this order: pid:N, disk:MOUNT, a cgroup path, ns/kind/name, kind/name, ns/name, then a bare name as
+workload > pod > systemd unit > last part of a cgroup > node > mount point. Several matches are listed.
 
 Exit codes: 0 fine, 1 something is unhealthy, 2 tapio could not do its job (bad target, no data, stale data).";
 

@@ -189,6 +189,7 @@ WITH target AS (
   WHERE r.pattern = 'memory_leak_oom' AND (proven OR kill_ts IS NOT NULL OR by_limit)
   UNION ALL
   SELECT *, NULL, 0.0, 'none', NULL, 'No cause proven', CASE
+      WHEN subject_kind = 'filesystem' THEN 'who fills a filesystem is not attributed yet; check says how fast it fills'
       WHEN no_growth IS NOT NULL THEN no_growth
       WHEN threshold IS NULL THEN 'there are no rows with a memory limit to judge from'
       WHEN NOT proven THEN 'the growth is not distinct from the scatter of the values'

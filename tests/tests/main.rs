@@ -3,6 +3,7 @@
 
 mod arch;
 mod backtest;
+mod eyes;
 mod limits;
 mod live;
 mod packs;
