@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the packs of this folder again, from processes that really run on this kernel. Needs root and Python 3; takes
-# about five minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the fourteen packs of this folder;
+# Makes the packs of this folder again, from processes that really run on this kernel. Needs root, Python 3
+# and mkfs.ext4; takes about seven minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the fourteen packs of this folder;
 # `recordings` is all of recordings/; an existing pack is replaced). Uses the tapio on the PATH, else builds one.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -83,12 +83,12 @@ pub enum PackKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Truth {
-    /// `oom`.
+    /// `oom`, `disk_full`, `inodes`, `pids` or `fds`.
     #[serde(rename = "type")]
     pub ty: String,
     /// When the counter was first seen risen, RFC 3339.
     pub at: String,
-    /// Whom it hit: the cgroup's path.
+    /// Whom it hit: a cgroup's path, a mount point, or pid:N.
     pub subject: String,
     /// The counter and its values before and after.
     pub counter: String,
