@@ -1,6 +1,7 @@
 //! What the kernel programs cost: the same work with and without them, interleaved, as CPU time of the whole process.
 //!
-//! Run as root on a quiet machine: `cargo run --release -p tapio-ebpf --example cost [TRIALS]`. Prints medians and the spread
+//! Run as root on a quiet machine: `cargo run --release -p tapio-ebpf --example cost [TRIALS [WORDS]]`, with words only
+//! what has them in its name. Prints medians and the spread
 //! (first to third quartile) of the differences of neighbouring trials. Work that another process does is not in it; on the
 //! loopback the kernel's work for both ends is.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -161,12 +162,20 @@ fn load(options: &LoadOptions) -> Programs {
     programs
 }
 
+/// Whether the words on the command line are part of this name.
+fn asked(what: &str) -> bool {
+    std::env::args().nth(2).is_none_or(|words| what.contains(&words))
+}
+
 fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|q| values[(values.len() - 1) * q / 4])
 }
 
 fn compare(what: &str, options: &LoadOptions, trials: usize, work: impl Fn() -> f64) {
+    if !asked(what) {
+        return;
+    }
     work();
     let (mut off, mut on, mut differences) = (Vec::new(), Vec::new(), Vec::new());
     for trial in 0..trials {
@@ -310,6 +319,8 @@ fn main() {
     let cpu = LoadOptions { cpu: true, ..none.clone() };
     compare("exchange (a few context switches), cpu", &cpu, trials, other_exchanges);
     compare("exchange that is not HTTP, everything", &all, trials, other_exchanges);
-    user_space(5000.0, 10);
-    user_space(f64::INFINITY, 10);
+    if asked("reading thread") {
+        user_space(5000.0, 10);
+        user_space(f64::INFINITY, 10);
+    }
 }

@@ -21,6 +21,7 @@ struct loop {
 	struct connection *connection;
 	u32 egress;
 	u32 early; /* whether it is the packet that was kept */
+	struct packet_id id;
 };
 
 /*
@@ -40,6 +41,81 @@ __attribute__((noinline)) u32 parse(struct http_stream *s, struct http_route *r,
 	return used | event << 16;
 }
 
+/* What a first line begins. A function of its own for the verifier, as `parse` is. */
+__attribute__((noinline)) u32 begins(struct connection *c, u32 egress, u32 event)
+{
+	struct direction *d;
+
+	if (!c)
+		return 0;
+	d = &c->directions[egress & 1];
+	if (event == HTTP_REQUEST) {
+		request_begins(c, d);
+	} else if (event == HTTP_RESPONSE) {
+		response_begins(c, d);
+	} else if (event == HTTP_PREFACE) {
+		c->directions[0].stream.state = c->directions[1].stream.state = HTTP_OPAQUE;
+		c->preface = 1;
+	}
+	return 0;
+}
+
+/*
+ * The head that begins here, if it is the one that was read last when it left. Everything that its end decides is decided
+ * again, by what this end knows.
+ */
+static __always_inline bool read_before(struct loop *loop, struct direction *d, int response)
+{
+	struct connection *c = loop->connection;
+	struct head *h;
+	u32 zero = 0;
+
+	h = bpf_map_lookup_elem(&LAST_HEAD, &zero);
+	if (!h || h->id.seq != loop->id.seq || h->id.ack != loop->id.ack || h->id.ports != loop->id.ports ||
+	    h->id.len != loop->id.len || h->response != response)
+		return false;
+	d->stream = h->stream;
+	/* When it left, a moment ago: the clock is not asked again. */
+	d->now_ns = h->sent_ns;
+	if (!response) {
+		d->began_ns = h->sent_ns;
+		c->route = h->route;
+	}
+	begins(c, loop->egress, response ? HTTP_RESPONSE : HTTP_REQUEST);
+	if (d->stream.state != HTTP_OPAQUE)
+		http_head_end(&d->stream, response);
+	d->at = h->len;
+	return true;
+}
+
+/* Whether a message whose first line is told is past its head, and may be kept. */
+static __always_inline bool is_head_end(u8 state)
+{
+	return state == HTTP_START || state == HTTP_BODY || state == HTTP_CHUNK_SIZE;
+}
+
+/* Keeps a head for the other end, unless its meaning depends on what was asked. */
+static __always_inline void remember_head(struct loop *loop, struct direction *d, int response)
+{
+	struct http_stream *s = &d->stream;
+	struct head *h;
+	u32 zero = 0;
+
+	d->head = HEAD_NONE;
+	if (s->no_body || s->opaque)
+		return;
+	h = bpf_map_lookup_elem(&LAST_HEAD, &zero);
+	if (!h)
+		return;
+	h->id = loop->id;
+	h->len = d->at;
+	h->sent_ns = time_of(d);
+	h->response = response;
+	h->stream = *s;
+	if (!response)
+		h->route = loop->connection->route;
+}
+
 static long parse_step(u32 index, struct loop *loop)
 {
 	struct connection *c = loop->connection;
@@ -56,6 +132,17 @@ static long parse_step(u32 index, struct loop *loop)
 		d->at = at + http_skip(&d->stream, len - at);
 		return 0;
 	}
+	/* The route of a request that still waits is about to be overwritten. */
+	if (!response && d->stream.state == HTTP_START && outstanding(c) > 0 && !c->route_told)
+		c->route_told = tell_route(&c->route);
+	if (!at && d->stream.state == HTTP_START && !loop->early) {
+		if (loop->egress)
+			d->head = HEAD_BEGUN;
+		else if (read_before(loop, d, response))
+			return 0;
+	}
+	if (!response && d->stream.state == HTTP_START)
+		d->began_ns = time_of(d);
 	if (loop->early) {
 		if (at >= d->end)
 			return 1; /* more of it than was kept */
@@ -73,12 +160,6 @@ static long parse_step(u32 index, struct loop *loop)
 		d->start = at;
 		d->end = at + n;
 	}
-	if (!response && d->stream.state == HTTP_START) {
-		d->began_ns = bpf_ktime_get_ns();
-		/* The route of a request that still waits is about to be overwritten. */
-		if (outstanding(c) > 0 && !c->route_told)
-			c->route_told = tell_route(&c->route);
-	}
 	in_window = at - d->start;
 	have = d->end - at;
 	/* Until there is an event, the window is used up, or something begins whose time is to be noted. */
@@ -93,17 +174,16 @@ static long parse_step(u32 index, struct loop *loop)
 		d->at += result;
 		in_window += result;
 		have -= result;
-		if (event || (s32)have <= 0 || d->stream.state == HTTP_START)
+		if (event || (s32)have <= 0 || d->stream.state == HTTP_START ||
+		    (d->head == HEAD_TOLD && is_head_end(d->stream.state)))
 			break;
 	}
-	if (event == HTTP_REQUEST) {
-		request_begins(c, d);
-	} else if (event == HTTP_RESPONSE) {
-		response_begins(c, d);
-	} else if (event == HTTP_PREFACE) {
-		c->directions[0].stream.state = c->directions[1].stream.state = HTTP_OPAQUE;
-		c->preface = 1;
-	}
+	if (d->head == HEAD_TOLD && is_head_end(d->stream.state))
+		remember_head(loop, d, response);
+	if (event && d->head == HEAD_BEGUN)
+		d->head = HEAD_TOLD;
+	if (event)
+		begins(c, loop->egress, event);
 	return 0;
 }
 
@@ -177,6 +257,8 @@ static __always_inline void consume(struct loop *loop, struct direction *d, int 
 	struct http_value *value;
 	bool opaque;
 
+	/* A packet that leaves bears its time; one that arrives does not, or that of another clock. */
+	d->now_ns = loop->egress ? loop->skb->tstamp : 0;
 	/* Of a tunnel there is no further transaction that could tell them. */
 	opaque = d->stream.state == HTTP_OPAQUE && c->counted;
 	if (response)
@@ -188,6 +270,7 @@ static __always_inline void consume(struct loop *loop, struct direction *d, int 
 		d->at = skip;
 		d->len = len;
 		d->start = d->end = 0;
+		d->head = HEAD_NONE;
 		if (loop->early)
 			d->end = d->early_have;
 		bpf_loop(MAX_STEPS, parse_step, loop, 0);
@@ -321,12 +404,16 @@ static __always_inline int packet(struct __sk_buff *skb, u32 egress)
 	tcp = data + offset;
 	if ((void *)(tcp + 1) > end)
 		return 1;
+	loop.id.seq = tcp->seq;
+	loop.id.ack = tcp->ack_seq;
+	loop.id.ports = (u32)tcp->source << 16 | tcp->dest;
 	finished = tcp->fin;
 	reset = tcp->rst;
 	seq = bpf_ntohl(tcp->seq) + tcp->syn;
 	server_port = bpf_ntohs(tcp->dest);
 	offset += tcp->doff * 4;
 	len = skb->len > offset ? skb->len - offset : 0;
+	loop.id.len = len;
 	if (!len && !finished && !reset)
 		return 1;
 	sk = skb->sk;

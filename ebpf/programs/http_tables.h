@@ -81,9 +81,13 @@ struct window {
 	u8 bytes[WINDOW + 8];
 };
 
+/* The first head of a packet that leaves, if it begins with the packet. */
+enum head_read { HEAD_NONE, HEAD_BEGUN, HEAD_TOLD };
+
 struct direction {
 	struct http_stream stream;
 	u64 began_ns;
+	u64 now_ns; /* of the packet at hand, CLOCK_MONOTONIC; 0: not known yet */
 	u32 next_seq;
 	u32 known; /* whether next_seq is */
 	/* of the packet at hand */
@@ -97,7 +101,7 @@ struct direction {
 	u32 early_seq;
 	u32 early_len;
 	u32 early_have;
-	u32 pad;
+	u32 head; /* enum head_read, of the packet at hand */
 	struct window early;
 };
 
@@ -134,6 +138,34 @@ struct {
 	__type(key, int);
 	__type(value, struct connection);
 } CONNECTIONS SEC(".maps");
+
+/* What tells a packet from the others that are under way: of one connection no two have the same. */
+struct packet_id {
+	u32 seq;
+	u32 ack;
+	u32 ports;
+	u32 len; /* of the payload */
+};
+
+/*
+ * The head of a message that this CPU read last as it left. Between two processes of one machine a packet that is sent is
+ * received a moment later, mostly on the same CPU: it need not be read twice.
+ */
+struct head {
+	struct packet_id id;
+	u64 sent_ns;
+	u32 len;
+	u32 response;
+	struct http_stream stream;
+	struct http_route route;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct head);
+} LAST_HEAD SEC(".maps");
 
 /* Whether ROUTES has the text. */
 static __always_inline bool tell_route(struct http_route *r)
@@ -212,6 +244,13 @@ static __always_inline void account(struct connection *c, u64 route, u16 status,
 	__sync_fetch_and_add(&value->buckets[bucket_of(latency_ns)], 1);
 }
 
+static __always_inline u64 time_of(struct direction *d)
+{
+	if (!d->now_ns)
+		d->now_ns = bpf_ktime_get_ns();
+	return d->now_ns;
+}
+
 static __always_inline s32 outstanding(struct connection *c)
 {
 	return c->head - c->tail;
@@ -262,6 +301,7 @@ static __always_inline void response_begins(struct connection *c, struct directi
 {
 	struct http_stream *s = &d->stream;
 	struct request *q;
+	s64 took_ns;
 	u8 method;
 
 	s->no_body = s->status < 200 || s->status == 204 || s->status == 304;
@@ -284,5 +324,6 @@ static __always_inline void response_begins(struct connection *c, struct directi
 	} else if (method == HTTP_CONNECT) {
 		c->directions[c->role == ROLE_SERVER ? 0 : 1].stream.state = HTTP_LOST;
 	}
-	account(c, q->route, s->status, bpf_ktime_get_ns() - q->began_ns);
+	took_ns = time_of(d) - q->began_ns;
+	account(c, q->route, s->status, took_ns > 0 ? took_ns : 0);
 }

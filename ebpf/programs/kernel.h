@@ -83,6 +83,7 @@ struct task_struct;
 
 struct mm_struct {
 	unsigned long total_vm;
+	unsigned long hiwater_rss; /* pages */
 	struct task_struct *owner;
 	struct percpu_counter rss_stat[4];
 } CORE;
@@ -91,6 +92,7 @@ struct signal_struct {
 	atomic_t live;
 	int group_exit_code;
 	unsigned int flags;
+	unsigned long maxrss; /* pages */
 } CORE;
 
 struct task_struct {

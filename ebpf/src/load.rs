@@ -37,8 +37,6 @@ pub struct LoadOptions {
     pub block: bool,
     /// The unified cgroup whose sockets are watched; `None`: the root of the mounted unified hierarchy.
     pub unified_cgroup: Option<PathBuf>,
-    /// Places in the table of memory per process, 112 bytes each; processes beyond are counted as lost.
-    pub max_processes: u32,
 }
 
 impl Default for LoadOptions {
@@ -52,7 +50,6 @@ impl Default for LoadOptions {
             cpu: true,
             block: true,
             unified_cgroup: None,
-            max_processes: 32_768,
         }
     }
 }
@@ -113,7 +110,7 @@ impl Programs {
         let unified = open_unified(options.unified_cgroup.as_deref());
         let loading = Loading { btf: &btf, unified: unified.as_ref().map_err(String::as_str) };
         if options.memory {
-            let loaded = Memory::load(&loading, options.max_processes, &mut missing);
+            let loaded = Memory::load(&loading, &mut missing);
             programs.memory = keep("memory", loaded, &mut missing);
         }
         if options.oom {

@@ -48,11 +48,9 @@ pub struct ProcessMemory {
     pub boot_ns: u64,
     /// Resident memory.
     pub memory: ResidentMemory,
-    /// The most that was resident at once since the process executed its program or was first seen.
+    /// The most that was resident at once since the process executed its program; what `VmHWM` says.
     pub peak_rss_bytes: u64,
-    /// Changes of the counters seen so far.
-    pub updates: u64,
-    /// Its cgroups; they follow a move from one cgroup to another.
+    /// Its cgroups.
     pub cgroups: CgroupIds,
 }
 
@@ -89,9 +87,9 @@ pub enum LifeKind {
     Exit {
         /// How.
         status: ExitStatus,
-        /// Resident memory at that time (kernels before 6.16: the last that was seen).
-        memory: ResidentMemory,
-        /// The most that was resident at once; 0 if the process was never seen alive.
+        /// Resident memory at that time; `None` on kernels before 6.16, where it is gone by then.
+        memory: Option<ResidentMemory>,
+        /// The most that was resident at once.
         peak_rss_bytes: u64,
     },
 }

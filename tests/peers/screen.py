@@ -1,17 +1,25 @@
-"""Which of N containers cross their limit within 15 minutes? Tapio and DuckDB on the same Parquet, in turns.
+"""Which of N containers cross their limit within 15 minutes? Tapio and DuckDB on the same Parquet, Tapio and Prometheus
+on rows that came tick by tick and are in memory; in turns.
 
 usage: screen.py TAPIO_BENCH [ROUNDS]     (build it with: cargo build --release --workspace --bins)
 
 CPU time of each process, medians over the rounds and the spread. `screen` is the cheap question (a line through 90
-points a series), `forecast` the full one for those that the screen lets through.
+points a series), `forecast` the full one for those that the screen lets through. Prometheus is left out where there is none
+(Debian: apt-get install prometheus).
 """
 
+import json
 import pathlib
+import shutil
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
+import urllib.request
 
 import duckdb
 
@@ -34,9 +42,9 @@ DUCK = f"""SELECT series_id FROM (
 
 
 class Tapio:
-    def __init__(self, store, sql):
+    def __init__(self, *arguments):
         self.process = subprocess.Popen(
-            [bench, "ask", store, sql], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [bench, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __call__(self):
@@ -58,26 +66,114 @@ class Duck:
         return (time.process_time() - before) * 1e3, rows
 
 
+def varint(n):
+    out = b""
+    while n > 127:
+        out, n = out + bytes([n & 127 | 128]), n >> 7
+    return out + bytes([n])
+
+
+def field(number, payload):
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+def snappy(data):
+    """Snappy's block format with literals only: valid, and not smaller."""
+    chunks = [data[i : i + 65536] for i in range(0, len(data), 65536)]
+    return varint(len(data)) + b"".join(b"\xf4" + struct.pack("<H", len(c) - 1) + c for c in chunks)
+
+
+class Prometheus:
+    """A server of its own that gets the rows of the store by remote write."""
+
+    QUERY = "predict_linear(used[15m], 900) >= 1073741824"
+
+    def __init__(self, store, data):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{s.getsockname()[1]}"
+        config = pathlib.Path(data, "prometheus.yml")
+        config.write_text("global: {}\n")
+        self.process = subprocess.Popen(
+            ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}/tsdb",
+             f"--web.listen-address={self.url[7:]}", "--web.enable-remote-write-receiver", "--log.level=error"]
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/-/ready").read()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+        self.end = END_US // 1_000
+        rows = duckdb.connect().sql(
+            f"SELECT series_id, list({USED} ORDER BY ts), list(epoch_us(ts) // 1000 ORDER BY ts) "
+            f"FROM read_parquet('{store}/resources/*/*.parquet') GROUP BY series_id").fetchall()
+        for first in range(0, len(rows), 500):
+            request = b""
+            for series, used, at in rows[first : first + 500]:
+                labels = [("__name__", "used"), ("container", str(series))]
+                message = b"".join(field(1, field(1, k.encode()) + field(2, v.encode())) for k, v in labels)
+                for value, ts in zip(used, at):
+                    message += field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(int(ts)))
+                request += field(1, message)
+            headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf",
+                       "X-Prometheus-Remote-Write-Version": "0.1.0"}
+            urllib.request.urlopen(
+                urllib.request.Request(f"{self.url}/api/v1/write", snappy(request), headers)).read()
+
+    def cpu_ms(self):
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1e6
+
+    def __call__(self):
+        ask = urllib.parse.urlencode({"query": self.QUERY, "time": self.end / 1e3})
+        before = self.cpu_ms()
+        answer = urllib.request.urlopen(f"{self.url}/api/v1/query?{ask}").read()
+        return self.cpu_ms() - before, len(json.loads(answer)["data"]["result"])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def compare(base, sides):
+    """Medians of CPU time in turns, beside that of `base`."""
+    cpu = {name: [] for name in sides}
+    rows = {}
+    for side in sides.values():
+        side()
+    for _ in range(rounds):
+        for name, side in sides.items():
+            ms, rows[name] = side()
+            cpu[name].append(ms)
+    against = statistics.median(cpu[base])
+    for name, ms in cpu.items():
+        median = statistics.median(ms)
+        print(f"  {name:26} {median:8.1f} ms CPU [{min(ms):.1f} .. {max(ms):.1f}]  "
+              f"{median / against:5.2f} x {base}  {rows[name]} rows", flush=True)
+    for side in sides.values():
+        if isinstance(side, Tapio):
+            side.process.stdin.close()
+            side.process.wait()
+
+
 for series in (1_000, 10_000):
-    with tempfile.TemporaryDirectory() as store:
+    with tempfile.TemporaryDirectory() as store, tempfile.TemporaryDirectory() as other:
         subprocess.run([bench, "make", store, str(series), str(POINTS)], check=True)
         size = sum(f.stat().st_size for f in pathlib.Path(store).rglob("*.parquet"))
-        sides = {"tapio screen": Tapio(store, SCREEN), "duckdb regr_slope": Duck(store), "tapio forecast": Tapio(store, FORECAST)}
-        cpu = {name: [] for name in sides}
-        rows = {}
-        for side in sides.values():
-            side()
-        for _ in range(rounds):
-            for name, side in sides.items():
-                ms, rows[name] = side()
-                cpu[name].append(ms)
-        base = statistics.median(cpu["duckdb regr_slope"])
         print(f"{series} series x {POINTS} points, {size} bytes of Parquet, {rounds} rounds in turns")
-        for name, ms in cpu.items():
-            median = statistics.median(ms)
-            print(f"  {name:18} {median:8.1f} ms CPU [{min(ms):.1f} .. {max(ms):.1f}]  "
-                  f"{median / base:5.2f} x duckdb  {rows[name]} rows")
-        for side in sides.values():
-            if isinstance(side, Tapio):
-                side.process.stdin.close()
-                side.process.wait()
+        compare("duckdb regr_slope", {
+            "tapio screen": Tapio("ask", store, SCREEN), "duckdb regr_slope": Duck(store),
+            "tapio forecast": Tapio("ask", store, FORECAST)})
+        if not shutil.which("prometheus"):
+            print("  no prometheus here: not compared")
+            continue
+        prometheus = Prometheus(store, other)
+        try:
+            hot = Tapio("hot", f"{other}/tapio", str(series), str(POINTS), SCREEN)
+            compare("prometheus predict_linear", {"tapio screen, hot rows": hot, "prometheus predict_linear": prometheus})
+        finally:
+            prometheus.stop()

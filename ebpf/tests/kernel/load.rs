@@ -58,7 +58,7 @@ fn without_rights_every_program_says_why() {
     }
     let mut loader = Role::start_with(with_capabilities(""), "load", None);
     let missing = loader.step().unwrap();
-    for program in ["memory/rss_stat", "memory/process_iter", "oom/mark_victim"] {
+    for program in ["memory/process_exec", "memory/process_iter", "oom/mark_victim"] {
         assert!(missing.contains(program), "{missing}");
     }
     assert!(missing.contains("CAP_BPF"), "{missing}");

@@ -28,10 +28,13 @@ fn of(memory: &mut Memory, tgid: u32) -> Option<ProcessMemory> {
 fn proc_rss(pid: u32) -> Option<u64> {
     fs::read(format!("/proc/{pid}/maps")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib = |key: &str| -> Option<u64> {
-        status.lines().find_map(|l| l.strip_prefix(key))?.trim().strip_suffix(" kB")?.parse().ok()
-    };
-    Some((kib("RssAnon:")? + kib("RssFile:")? + kib("RssShmem:")?) * 1024)
+    let of = |key| kib(&status, key);
+    Some((of("RssAnon:")? + of("RssFile:")? + of("RssShmem:")?) * 1024)
+}
+
+/// A line of /proc/PID/status.
+fn kib(status: &str, key: &str) -> Option<u64> {
+    status.lines().find_map(|l| l.strip_prefix(key))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// What the kernel may hold back: three kinds, less than max(32, 2 × CPUs) pages per CPU each.
@@ -74,9 +77,6 @@ fn every_process_is_seen_as_proc_sees_it() {
         };
         let off = seen.memory.rss_bytes().abs_diff(*rss);
         assert!(off <= held_back(), "{pid} {}: /proc {rss}, off by {off}", seen.comm);
-    }
-    for p in &all {
-        assert!(p.peak_rss_bytes + held_back() >= p.memory.rss_bytes(), "{p:?}");
     }
     // Gone processes are removed.
     let tgid = before.tgid();
@@ -162,7 +162,6 @@ fn a_fork_does_not_disturb_the_parent() {
     let off = after.memory.anon_bytes.abs_diff(proc_anon(parent.id()));
     assert!(off <= held_back(), "{after:?}, off by {off}");
     assert!(after.memory.anon_bytes >= before.memory.anon_bytes + (8 << 20) - held_back());
-    assert!(after.updates > before.updates, "{before:?} {after:?}");
     go();
     assert!(parent.wait().unwrap().success());
     let mut all = Vec::new();
@@ -172,8 +171,7 @@ fn a_fork_does_not_disturb_the_parent() {
 
 fn proc_anon(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    kib(&status, "RssAnon:").unwrap() * 1024
 }
 
 #[test]
@@ -203,7 +201,11 @@ fn the_life_of_processes_is_told() {
     };
     let status = |events: &[LifeEvent]| match events.last().unwrap().kind {
         LifeKind::Exit { status, memory, peak_rss_bytes } => {
-            assert!(memory.rss_bytes() > 0, "{memory:?}");
+            // Kernels before 6.16 have let it go by then.
+            assert!(
+                memory.is_none_or(|m| (1..=peak_rss_bytes).contains(&m.rss_bytes())),
+                "{memory:?}"
+            );
             assert!(peak_rss_bytes > 0);
             status
         }
@@ -237,10 +239,7 @@ fn the_life_of_processes_is_told() {
     assert_eq!(of_executed.last().unwrap().comm, "sleep");
     assert_eq!(status(&of_executed).code(), Some(0));
     let losses = memory.losses().unwrap();
-    assert!(
-        losses.iter().filter(|l| !l.what.contains("rss_stat")).all(|l| l.count == 0),
-        "{losses:?}"
-    );
+    assert!(losses.iter().all(|l| l.count == 0), "{losses:?}");
 }
 
 #[test]
@@ -254,22 +253,51 @@ fn a_process_that_moves_is_seen_in_its_new_cgroup() {
     let child = Role::start("leak", Some(&from.procs()));
     assert_eq!(of(memory, child.tgid()).unwrap().cgroups.memory, from.id());
     fs::write(to.procs(), child.tgid().to_string()).unwrap();
-    // The second read makes no pass over the tasks: the move itself was seen.
     assert_eq!(of(memory, child.tgid()).unwrap().cgroups.memory, to.id());
 }
 
-/// Processes that find no place are counted, not forgotten silently.
+/// What was there for a moment only, between two reads, before any program was loaded or not.
 #[test]
-fn a_full_table_is_counted() {
-    if !root("a_full_table_is_counted") {
+fn a_peak_is_that_of_proc() {
+    if !root("a_peak_is_that_of_proc") {
         return;
     }
-    let mut programs = load(&LoadOptions { memory: true, max_processes: 4, ..LoadOptions::none() });
-    let memory = programs.memory.as_mut().unwrap();
-    let children: Vec<_> = (0..6).map(|_| Role::start("leak", None)).collect();
-    let mut all = Vec::new();
-    memory.read(&mut all).unwrap();
-    assert!(all.len() <= 4, "{all:?}");
-    assert!(children.len() > 4);
-    assert!(memory.losses().unwrap()[0].count >= 2, "{:?}", memory.losses());
+    let script = "import sys\n\
+        for mib in (96, 32):\n\
+        \x20   kept = bytearray(mib << 20)\n\
+        \x20   del kept\n\
+        \x20   print('gone', flush=True)\n\
+        \x20   sys.stdin.readline()\n";
+    let mut child = Command::new("python3")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut input = child.stdin.take().unwrap();
+    let mut programs = None;
+    for _ in 0..2 {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let memory = programs.get_or_insert_with(memory).memory.as_mut().unwrap();
+        let seen = of(memory, child.id()).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let hwm = kib(&status, "VmHWM:").unwrap() * 1024;
+        assert!(hwm >= 96 << 20, "{status}");
+        assert!(seen.peak_rss_bytes.abs_diff(hwm) <= held_back(), "{seen:?}, /proc {hwm}");
+        assert!(seen.memory.rss_bytes() + (64 << 20) < seen.peak_rss_bytes, "{seen:?}");
+        std::io::Write::write_all(&mut input, b"\n").unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    let memory = programs.as_mut().unwrap().memory.as_mut().unwrap();
+    let mut told = Vec::new();
+    let peak = wait("the end of the process", || {
+        memory.poll_life(&mut told);
+        told.iter().find_map(|e| match e.kind {
+            LifeKind::Exit { peak_rss_bytes, .. } if e.tgid == child.id() => Some(peak_rss_bytes),
+            _ => None,
+        })
+    });
+    assert!(peak + held_back() >= 96 << 20, "{peak}");
 }

@@ -79,7 +79,7 @@ impl Lives {
             LifeKind::Exit { status, memory, peak_rss_bytes } => {
                 let lived_us = e.boot_ns.saturating_sub(e.start_ns) / 1_000;
                 attributes.push(("lived_us", lived_us.to_string()));
-                attributes.push(("rss_bytes", memory.rss_bytes().to_string()));
+                attributes.extend(memory.map(|m| ("rss_bytes", m.rss_bytes().to_string())));
                 attributes.push(("peak_rss_bytes", peak_rss_bytes.to_string()));
                 attributes.extend(status.code().map(|c| ("exit_code", c.to_string())));
                 attributes.extend(status.signal().map(|s| ("signal", s.to_string())));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn exit(tgid: u32, start_ns: u64, status: i32) -> LifeEvent {
-        let memory = ResidentMemory::default();
+        let memory = Some(ResidentMemory::default());
         let kind = LifeKind::Exit { status: ExitStatus(status), memory, peak_rss_bytes: 0 };
         LifeEvent { boot_ns: start_ns + 2, kind, ..exec(tgid, start_ns) }
     }

@@ -1,14 +1,16 @@
 //! The Tapio side of `tests/peers/screen.py`: makes a store, then answers one question again and again.
 //!
 //! `tapio-bench make DIR SERIES POINTS` writes a store; `tapio-bench ask DIR SQL` runs the statement once for every line
-//! on stdin and prints `CPU_MS ROWS`, CPU time of the whole process.
+//! on stdin and prints `CPU_MS ROWS`, CPU time of the whole process. `tapio-bench hot DIR SERIES POINTS SQL` does the same over
+//! rows that came tick by tick and are in no file yet.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{io::BufRead, sync::Arc};
+use std::{io::BufRead, path::Path, sync::Arc};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
+use tapio_ingest::{Ingest, IngestOptions};
 use tapio_query::{Engine, EngineOptions};
-use tapio_sql::{PatternCatalog, catalog, date_of};
+use tapio_sql::{PatternCatalog, TableBatch, TableDef, catalog, date_of};
 use tapio_store::{Commit, Store};
 
 /// 2026-11-23T00:00:00Z.
@@ -23,20 +25,31 @@ async fn main() {
         ["make", dir, series, points] => {
             make(dir, series.parse().unwrap(), points.parse().unwrap()).await;
         }
-        ["ask", dir, sql] => ask(dir, sql).await,
-        _ => panic!("usage: tapio-bench make DIR SERIES POINTS | ask DIR SQL"),
+        ["ask", dir, sql] => {
+            let store = Store::open(dir, false).unwrap();
+            ask(EngineOptions::new(store, PatternCatalog::builtin().unwrap()), sql).await;
+        }
+        ["hot", dir, series, points, sql] => {
+            let (series, points) = (series.parse().unwrap(), points.parse().unwrap());
+            let ingest = hot(dir, series, points).await;
+            let store = Store::open(dir, false).unwrap();
+            let mut options = EngineOptions::new(store, PatternCatalog::builtin().unwrap());
+            options.hot = Arc::new(ingest);
+            ask(options, sql).await;
+        }
+        _ => panic!(
+            "usage: tapio-bench make DIR SERIES POINTS | ask DIR SQL | hot DIR SERIES POINTS SQL"
+        ),
     }
 }
 
 /// One series in fifty rises so that it crosses its limit within 15 minutes, one in ten rises slower, the rest wobble.
-async fn make(dir: &str, series: i64, points: i64) {
-    let def = catalog().get("resources").unwrap();
-    let rows = (series * points) as usize;
-    let (mut ids, mut ts, mut used) = (Vec::new(), Vec::new(), Vec::new());
-    for s in 0..series {
+/// Bytes in use by series and point.
+fn levels(series: i64, points: i64) -> Vec<(i64, Vec<i64>)> {
+    let of = |s: i64| {
         let id = tapio_sql::series_id(&["bench", &s.to_string()]);
         let mut noise = id | 1;
-        for p in 0..points {
+        let mut level = |p: i64| {
             noise = noise.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
             let wobble = (noise >> 44).rem_euclid(1 << 20);
             let seconds = p * CADENCE_US / 1_000_000;
@@ -45,40 +58,70 @@ async fn make(dir: &str, series: i64, points: i64) {
                 s if s % 10 == 0 => (LIMIT / 2) / 20_000 * seconds,
                 _ => 0,
             };
-            ids.push(id);
-            ts.push(START_US + p * CADENCE_US);
-            used.push(((LIMIT / 4 + rise + wobble) & !0xfff).min(LIMIT));
-        }
-    }
-    let time = Arc::new(TimestampMicrosecondArray::from(ts).with_timezone("UTC")) as ArrayRef;
-    let int = |v: Vec<i64>| Arc::new(Int64Array::from(v)) as ArrayRef;
-    let headroom = int(used.iter().map(|u| LIMIT - u).collect());
-    let used = int(used);
+            ((LIMIT / 4 + rise + wobble) & !0xfff).min(LIMIT)
+        };
+        (id, (0..points).map(&mut level).collect())
+    };
+    (0..series).map(of).collect()
+}
+
+/// Rows of `resources`: series, point, bytes in use.
+fn rows(def: &TableDef, rows: &[(i64, i64, i64)]) -> RecordBatch {
+    let int = |of: fn(&(i64, i64, i64)) -> i64| -> ArrayRef {
+        Arc::new(rows.iter().map(of).collect::<Int64Array>())
+    };
+    let ts = rows.iter().map(|r| START_US + r.1 * CADENCE_US);
+    let ts = TimestampMicrosecondArray::from_iter_values(ts).with_timezone("UTC");
+    let time: ArrayRef = Arc::new(ts);
     let columns = def
         .columns
         .iter()
         .map(|c| match c.name.as_str() {
-            "series_id" => int(ids.clone()),
+            "series_id" => int(|r| r.0),
             "ts" | "observed_at" => time.clone(),
             "memory_usage_bytes" | "memory_working_set_bytes" | "memory_level_bytes" => {
-                used.clone()
+                int(|r| r.2)
             }
-            "memory_limit_bytes" => int(vec![LIMIT; rows]),
-            "memory_headroom_bytes" => headroom.clone(),
-            _ => new_null_array(&c.ty.arrow(), rows),
+            "memory_limit_bytes" => int(|_| LIMIT),
+            "memory_headroom_bytes" => int(|r| LIMIT - r.2),
+            _ => new_null_array(&c.ty.arrow(), rows.len()),
         })
         .collect();
-    let batch = RecordBatch::try_new(def.schema(), columns).unwrap();
+    RecordBatch::try_new(def.schema(), columns).unwrap()
+}
+
+async fn make(dir: &str, series: i64, points: i64) {
+    let def = catalog().get("resources").unwrap();
+    let levels = levels(series, points);
+    let all: Vec<_> = levels
+        .iter()
+        .flat_map(|(id, of)| of.iter().enumerate().map(|(p, v)| (*id, p as i64, *v)))
+        .collect();
     let log = Store::open(dir, true).unwrap().table(def);
-    let file = log.write_file(&date_of(START_US), &[batch]).await.unwrap();
+    let file = log.write_file(&date_of(START_US), &[rows(def, &all)]).await.unwrap();
     let commit = Commit { add: vec![file], data_change: true, ..Commit::default() };
     log.commit(commit).await.unwrap();
 }
 
-async fn ask(dir: &str, sql: &str) {
-    let store = Store::open(dir, false).unwrap();
-    let patterns = PatternCatalog::builtin().unwrap();
-    let engine = Engine::new(EngineOptions::new(store, patterns)).unwrap();
+/// All series once a tick, through the write-ahead log.
+async fn hot(dir: &str, series: i64, points: i64) -> Ingest {
+    let def = catalog().get("resources").unwrap();
+    let store = Store::open(dir, true).unwrap();
+    let mut options = IngestOptions::new(store, Path::new(dir).join("wal"));
+    (options.flush_bytes, options.max_hot_bytes) = (usize::MAX, usize::MAX);
+    options.flush_wal_bytes = u64::MAX;
+    let ingest = Ingest::open(options).await.unwrap();
+    let levels = levels(series, points);
+    for p in 0..points {
+        let tick: Vec<_> = levels.iter().map(|(id, of)| (*id, p, of[p as usize])).collect();
+        let batch = TableBatch::try_new(def.clone(), rows(def, &tick)).unwrap();
+        ingest.append_tick(vec![batch], START_US + p * CADENCE_US).await.unwrap();
+    }
+    ingest
+}
+
+async fn ask(options: EngineOptions, sql: &str) {
+    let engine = Engine::new(options).unwrap();
     for line in std::io::stdin().lock().lines() {
         line.unwrap();
         let before = cpu_ms();
