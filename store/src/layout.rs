@@ -53,7 +53,10 @@ pub fn writer_properties(def: &TableDef) -> Result<WriterProperties, StoreError>
     for c in &def.columns {
         let encoding = match c.ty {
             ColumnType::Timestamp => Encoding::DELTA_BINARY_PACKED,
-            ColumnType::Int64 if c.name.starts_with("memory_") => Encoding::BYTE_STREAM_SPLIT,
+            // Limits hardly ever change: differences of zero take no room and no time.
+            ColumnType::Int64 if c.name.starts_with("memory_") && !c.name.contains("_limit_") => {
+                Encoding::BYTE_STREAM_SPLIT
+            }
             ColumnType::Int64 => Encoding::DELTA_BINARY_PACKED,
             ColumnType::Float64 => Encoding::BYTE_STREAM_SPLIT,
             ColumnType::Bool

@@ -7,7 +7,9 @@ use std::{
 };
 
 use serde_json::Value;
-use tapio_tests::binary;
+use tapio_sql::{catalog, date_of};
+use tapio_store::{Commit, Store, read_parquet};
+use tapio_tests::{binary, pack};
 
 fn tapio(args: &[&str]) -> Output {
     Command::new(binary("tapio")).arg("backtest").args(args).output().unwrap()
@@ -127,4 +129,45 @@ fn generated_runs_are_the_same_every_time() {
     let r: Value = serde_json::from_slice(&first).unwrap();
     assert_eq!((&r["input"], &r["runs"]), (&"generated:test".into(), &48.into()));
     assert!(r["families"].as_array().unwrap().len() > 10);
+}
+
+/// The rows of recorded incidents as a server would have stored them: each life is found with the kernel's kill at its end.
+#[test]
+fn a_store_is_back_tested_by_the_kills_it_remembers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().to_str().unwrap(), true).unwrap();
+    let packs = ["oom-linear", "oom-gc-sawtooth", "quiet"];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for table in ["resources", "series", "events"] {
+        let def = catalog().get(table).unwrap();
+        for name in packs {
+            let path = pack(name).join(format!("{table}.parquet"));
+            let rows = read_parquet(def, table, fs::read(path).unwrap().into()).unwrap();
+            let log = store.table(def);
+            runtime.block_on(async {
+                let file = log.write_file(&date_of(1_795_392_000_000_000), &rows).await.unwrap();
+                let commit = Commit { add: vec![file], data_change: true, ..Commit::default() };
+                log.commit(commit).await.unwrap();
+            });
+        }
+    }
+    let out = tapio(&[dir.path().to_str().unwrap(), "-o", "json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let r: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let lives = r["lives"].as_array().unwrap();
+    let ended: Vec<_> = lives.iter().filter(|l| !l["event"].is_null()).collect();
+    assert_eq!((lives.len(), ended.len()), (3, 2), "{lives:?}");
+    for name in &packs[..2] {
+        let manifest = fs::read_to_string(pack(name).join("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let at = manifest["truth"][0]["at"].as_str().unwrap();
+        let subject = manifest["truth"][0]["subject"].as_str().unwrap();
+        let life = ended.iter().find(|l| l["subject"] == subject);
+        // To the second: the kill is polled beside the collector's tick.
+        let event = life.unwrap_or_else(|| panic!("{subject} in {ended:?}"))["event"].as_str();
+        assert_eq!(event.unwrap()[..19], at[..19], "{name}");
+    }
+    let alarms = &r["scores"]["tapio"]["alarms"];
+    assert_eq!(alarms["recall"], 1.0, "{alarms}");
+    assert_eq!(alarms["false_episodes"], 0, "{alarms}");
 }

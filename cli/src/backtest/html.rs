@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use tapio_models::score::{Cone, Report};
+use tapio_sql::words::duration_words;
 
 use super::scores;
 use crate::time::rfc3339;
 
-const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em;max-width:60em;color:#222}\
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em;max-width:72em;color:#222}\
 pre{background:#f6f6f6;padding:1em;overflow-x:auto}svg{background:#fafafa;margin:.5em}\
 text{font:11px system-ui,sans-serif;fill:#444}";
 
@@ -45,12 +46,27 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn frame(title: &str, inside: &str) -> String {
+/// A plot with its title, what its axes show, and the values at their ends.
+fn frame(title: &str, [across, up]: [&str; 2], ends: [&str; 2], inside: &str) -> String {
     let size = SIDE + 2.0 * EDGE;
+    let (bottom, middle) = (EDGE + SIDE, EDGE + SIDE / 2.0);
+    let text = |x: f64, y: f64, anchor: &str, turn: &str, words: &str| {
+        format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\"{turn}>{}</text>", escape(words))
+    };
+    let turned = format!(" transform=\"rotate(-90 {} {middle})\"", EDGE - 8.0);
+    let labels = [
+        text(EDGE, bottom + 16.0, "middle", "", ends[0]),
+        text(bottom, bottom + 16.0, "middle", "", ends[1]),
+        text(middle, bottom + 28.0, "middle", "", across),
+        text(EDGE - 8.0, middle, "middle", &turned, up),
+        text(EDGE - 6.0, bottom, "end", "", ends[0]),
+        text(EDGE - 6.0, EDGE + 8.0, "end", "", ends[1]),
+    ]
+    .concat();
     format!(
         "<svg width=\"{size}\" height=\"{size}\" viewBox=\"0 0 {size} {size}\" role=\"img\" aria-label=\"{0}\">\
          <rect x=\"{EDGE}\" y=\"{EDGE}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"#bbb\"/>\
-         <text x=\"{EDGE}\" y=\"24\">{0}</text>{inside}</svg>",
+         <text x=\"{EDGE}\" y=\"18\">{0}</text>{labels}{inside}</svg>",
         escape(title)
     )
 }
@@ -77,13 +93,14 @@ fn reliability(report: &Report) -> String {
                 inside,
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{:.1}\" fill=\"#07c\" fill-opacity=\".6\"><title>stated {:.2}, came \
                  true {:.2}, {:.1} % of the statements</title></circle>",
-                2.0 + 30.0 * p.share.sqrt(),
+                2.0 + 16.0 * p.share.sqrt(),
                 p.stated,
                 p.observed,
                 100.0 * p.share
             );
         }
-        out += &frame(&format!("{name}: Brier {:.4}", brier.score), &inside);
+        let title = format!("{name}: Brier {:.4}", brier.score);
+        out += &frame(&title, ["stated", "came true"], ["0", "1"], &inside);
     }
     out
 }
@@ -111,12 +128,11 @@ fn cone_plot(cone: &Cone) -> String {
             let _ = write!(inside, "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2\" fill=\"#024\"/>");
         }
     }
-    let what = format!(
-        "{} {}: {} to {}",
-        cone.run.family_name(),
-        cone.run.number,
-        rfc3339(start),
-        rfc3339(end)
-    );
-    frame(&what, &inside)
+    let life = duration_words(span / 1e6);
+    let what = match cone.run.family {
+        Some(family) => format!("{} {}, {life} long", family.as_str(), cone.run.number),
+        None => format!("recorded, {} to {}", rfc3339(start), rfc3339(end)),
+    };
+    let most = duration_words(1.5 * span / 1e6);
+    frame(&what, ["asked after", "event foretold after"], ["0", &most], &inside)
 }

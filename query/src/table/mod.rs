@@ -8,7 +8,7 @@ mod reader;
 use std::sync::Arc;
 
 use arrow::{
-    array::{AsArray, BooleanArray, RecordBatch},
+    array::{Array, AsArray, BooleanArray, RecordBatch},
     compute::{filter_record_batch, kernels::cmp::lt_eq, max},
     datatypes::{SchemaRef, TimestampMicrosecondType},
 };
@@ -203,7 +203,12 @@ fn known_by(batch: &RecordBatch, t: i64) -> Result<RecordBatch> {
     for column in ["ts", "observed_at"] {
         let Some(times) = batch.column_by_name(column) else { continue };
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        if max(times).is_none_or(|latest| latest <= t) {
+        // Over the plain values: several times as fast as the kernel that minds NULLs, of which times have none.
+        let latest = match times.null_count() {
+            0 => times.values().iter().copied().max(),
+            _ => max(times),
+        };
+        if latest.is_none_or(|latest| latest <= t) {
             continue;
         }
         let limit = ScalarValue::TimestampMicrosecond(Some(t), Some("UTC".into())).to_scalar()?;

@@ -106,29 +106,30 @@ impl GroupsAccumulator for LinearGroups {
                     && value.is_valid(i)
                     && filter.is_none_or(|f| f.is_valid(i) && f.value(i)))
         };
-        if plain {
-            runs(groups, |g, start, end| {
-                self.sums[g].extend(&t[start..end], &v[start..end]);
-            });
-        } else {
-            for (i, g) in groups.iter().enumerate() {
-                if keep(i) {
-                    self.sums[*g].push(t[i], v[i]);
-                }
-            }
-        }
-        if self.answer == Answer::Crossing {
+        let crossing = (self.answer == Answer::Crossing).then(|| {
             let threshold = values[2].as_primitive::<Float64Type>();
-            let as_of = values[3].as_primitive::<TimestampMicrosecondType>();
-            for (i, g) in groups.iter().enumerate() {
-                // Cheap for sorted rows: only a row that is not older can be the newest.
-                if t[i] >= self.newest[*g].0 && keep(i) {
-                    let limit = if threshold.is_valid(i) { threshold.value(i) } else { f64::NAN };
-                    let at = if as_of.is_valid(i) { as_of.value(i) } else { t[i] };
-                    self.newest[*g] = newer(self.newest[*g], (t[i], limit, at));
+            (threshold, values[3].as_primitive::<TimestampMicrosecondType>())
+        });
+        runs(groups, |g, start, end| {
+            if plain {
+                self.sums[g].extend(&t[start..end], &v[start..end]);
+            } else {
+                for i in (start..end).filter(|i| keep(*i)) {
+                    self.sums[g].push(t[i], v[i]);
                 }
             }
-        }
+            let Some((threshold, as_of)) = &crossing else { return };
+            let mut newest = self.newest[g];
+            // Only a row that is not older can be the newest.
+            let latest = t[start..end].iter().copied().max().unwrap_or(i64::MIN);
+            let least = if plain { latest.max(newest.0) } else { newest.0 };
+            for i in (start..end).filter(|i| t[*i] >= least && keep(*i)) {
+                let limit = if threshold.is_valid(i) { threshold.value(i) } else { f64::NAN };
+                let at = if as_of.is_valid(i) { as_of.value(i) } else { t[i] };
+                newest = newer(newest, (t[i], limit, at));
+            }
+            self.newest[g] = newest;
+        });
         Ok(())
     }
 
