@@ -34,7 +34,8 @@ mod wal;
 
 pub use clock::{Clock, SystemClock};
 pub use collect::{
-    Attribution, Collector, CollectorError, CollectorOptions, Filesystems, Tick, attribute, run,
+    Attribution, CertificateOptions, Collector, CollectorError, CollectorOptions, Filesystems,
+    Tick, attribute, run,
 };
 pub use error::IngestError;
 pub use health::{Health, HealthEntry, Severity};

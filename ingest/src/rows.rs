@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, DictionaryArray, Int64Array, Int64Builder, ListBuilder, MapBuilder,
-        RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
+        Array, ArrayRef, BooleanArray, DictionaryArray, Int64Array, Int64Builder, ListBuilder,
+        MapBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+        new_null_array,
     },
     datatypes::{DataType, Field, Int32Type},
 };
@@ -101,6 +102,15 @@ pub(crate) fn times(v: Vec<i64>) -> ArrayRef {
 
 pub(crate) fn ints(v: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(v.into_iter().collect::<Int64Array>())
+}
+
+/// As [`times`], where some are not known.
+pub(crate) fn maybe_times(v: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(v.into_iter().collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+}
+
+pub(crate) fn bools(v: impl IntoIterator<Item = bool>) -> ArrayRef {
+    Arc::new(BooleanArray::from_iter(v.into_iter().map(Some)))
 }
 
 /// Counters of the kernel; beyond i64 they stay at its maximum.

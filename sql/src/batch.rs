@@ -90,7 +90,8 @@ impl TableBatch {
                 });
             }
         }
-        for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        let fields = schema.fields().iter().zip(&def.columns).zip(batch.columns());
+        for ((field, defined), column) in fields {
             if field.data_type() != column.data_type() {
                 return Err(BatchError::Type {
                     table: def.name.clone(),
@@ -106,7 +107,8 @@ impl TableBatch {
                     count: column.logical_null_count(),
                 });
             }
-            if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>()
+            if !defined.any_date
+                && let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>()
                 && let Some((row, value)) = first_bad_time(times)
             {
                 return Err(BatchError::Time {
@@ -161,7 +163,7 @@ fn first_bad_time(times: &TimestampMicrosecondArray) -> Option<(usize, i64)> {
 mod tests {
     use super::*;
     use crate::catalog;
-    use arrow_array::{ArrayRef, new_null_array};
+    use arrow_array::{ArrayRef, new_null_array, types::Int32Type};
 
     fn times(v: Vec<i64>) -> ArrayRef {
         Arc::new(TimestampMicrosecondArray::from(v).with_timezone("UTC"))
@@ -187,6 +189,33 @@ mod tests {
     fn accepts_what_fits() {
         let (def, b) = batch(vec![1_000, 2_000]);
         assert_eq!(TableBatch::try_new(def, b).unwrap().num_rows(), 2);
+    }
+
+    #[test]
+    fn dates_that_others_wrote_may_lie_anywhere() {
+        let def = catalog().get("certificates").unwrap().clone();
+        let rows = |ts: i64, date: i64| {
+            let columns = def.columns.iter().map(|c| -> ArrayRef {
+                match c.name.as_str() {
+                    "ts" | "observed_at" => times(vec![ts]),
+                    "not_before" | "not_after" => times(vec![date]),
+                    "series_id" | "position" => Arc::new(arrow_array::Int64Array::from(vec![1])),
+                    "is_ca" => Arc::new(arrow_array::BooleanArray::from(vec![true])),
+                    "serial" => Arc::new(arrow_array::StringArray::from(vec!["01"])),
+                    _ => {
+                        let label: arrow_array::DictionaryArray<Int32Type> =
+                            ["x"].into_iter().collect();
+                        Arc::new(label)
+                    }
+                }
+            });
+            let b = RecordBatch::try_new(def.schema(), columns.collect()).unwrap();
+            TableBatch::try_new(def.clone(), b)
+        };
+        // The last that nanoseconds can say, and a day before 1970.
+        assert!(rows(5, i64::MAX / 1000).is_ok());
+        assert!(rows(5, -86_400_000_000).is_ok());
+        assert!(rows(-5, 5).unwrap_err().to_string().contains("\"ts\" row 0"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub struct SeriesIdentity {
     pub cgroup: String,
     pub comm: String,
     pub mount_point: String,
+    pub path: String,
     pub incarnation: String,
 }
 
@@ -67,12 +68,11 @@ impl SeriesIdentity {
         ])
     }
 
-    /// The mount point counts where there is one, so that ids of everything else are what they were before it.
+    /// Mount point and path count where there is one, so that ids of everything else are what they were before them. No
+    /// kind has both.
     fn hashed(&self, parts: &[&str]) -> i64 {
-        let mut parts = parts.to_vec();
-        if !self.mount_point.is_empty() {
-            parts.push(&self.mount_point);
-        }
+        let places = [&self.mount_point, &self.path].into_iter().filter(|p| !p.is_empty());
+        let parts: Vec<&str> = parts.iter().copied().chain(places.map(String::as_str)).collect();
         series_id(&parts)
     }
 }
@@ -128,5 +128,10 @@ mod tests {
         let b = SeriesIdentity { boot_id: "b2".into(), incarnation: "18".into(), ..a.clone() };
         assert_ne!(a.series_id(), b.series_id());
         assert_eq!(a.workload_id(), b.workload_id());
+        // Two files are two things.
+        let c = SeriesIdentity { path: "/etc/a.crt".into(), ..a.clone() };
+        let d = SeriesIdentity { path: "/etc/b.crt".into(), ..a.clone() };
+        assert_ne!(c.workload_id(), a.workload_id());
+        assert_ne!(c.workload_id(), d.workload_id());
     }
 }

@@ -102,6 +102,9 @@ pub struct ColumnDef {
     /// Whether NULL may stand for "not known".
     #[serde(default = "yes")]
     pub nullable: bool,
+    /// Whether a time may lie where no clock of a collector does, before 1970 or after 2200: a date that others wrote.
+    #[serde(default)]
+    pub any_date: bool,
     /// One sentence.
     pub description: String,
 }
@@ -257,6 +260,7 @@ mod tests {
         let names: Vec<_> = catalog().iter().map(|t| t.name.as_str()).collect();
         let expected = [
             "block",
+            "certificates",
             "dns",
             "edges",
             "events",

@@ -1,9 +1,11 @@
-//! The collector: cgroups (v1 and v2), the largest processes outside containers, filesystems, the node.
+//! The collector: cgroups (v1 and v2), the largest processes outside containers, filesystems, certificates, the
+//! node.
 //!
 //! What cannot be read is NULL and counted, never 0 (T8). A cgroup that vanishes while it is read loses the row of that
 //! tick; nothing is invented for it.
 
 mod attribution;
+mod certificate;
 mod cgroup;
 mod disk;
 pub(crate) mod files;
@@ -28,6 +30,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tapio_sql::{BatchError, TableBatch};
 
 pub use attribution::{Attribution, attribute};
+pub use certificate::CertificateOptions;
 pub use disk::Filesystems;
 pub use runner::run;
 
@@ -35,6 +38,7 @@ use crate::{
     Clock, Health, KernelOptions, Severity, SystemClock,
     kernel::{Around, Kernel},
 };
+use certificate::Certificates;
 use disk::Disks;
 use files::Budget;
 use ids::Ids;
@@ -63,6 +67,8 @@ pub struct CollectorOptions {
     pub filesystems: Filesystems,
     /// Time between two readings of the filesystems: whole ticks, at least one.
     pub filesystem_interval: Duration,
+    /// Where to look for certificates; `None`: nowhere.
+    pub certificates: Option<CertificateOptions>,
     /// Which kernel programs to load; `None`: none, everything is read from files.
     pub kernel: Option<KernelOptions>,
     /// Time between ticks of [`run`].
@@ -82,6 +88,7 @@ impl Default for CollectorOptions {
             filter: None,
             filesystems: Filesystems::default(),
             filesystem_interval: Duration::from_secs(5),
+            certificates: None,
             kernel: None,
             interval: Duration::from_secs(1),
             clock: Arc::new(SystemClock),
@@ -115,7 +122,7 @@ pub enum CollectorError {
 /// The rows of one tick.
 #[derive(Debug, Clone)]
 pub struct Tick {
-    /// `resources`, and `disks`, `series` and `events` if there are any; all with one `ts`.
+    /// `resources`, and `disks`, `certificates`, `series` and `events` if there are any; all with one `ts`.
     pub batches: Vec<TableBatch>,
     /// `observed_at` of the rows, µs: give it to [`Ingest::append_tick`](crate::Ingest::append_tick).
     pub through_us: i64,
@@ -133,10 +140,31 @@ pub struct Collector {
     disks: Disks,
     /// Time since boot of the last reading of the filesystems, µs.
     disks_at: Option<i64>,
+    certificates: Option<Certificates>,
+    /// Time since boot of the last look at the certificates, µs.
+    certificates_at: Option<i64>,
     buffer: Vec<u8>,
     last: Option<Stamp>,
     kills: Kills,
     kernel: Option<Kernel>,
+}
+
+/// What is not read with every tick.
+struct Due {
+    boot_us: i64,
+    slack_us: i64,
+}
+
+impl Due {
+    /// Whether it is time again for what was done `last`; then it counts as done now.
+    fn again(&self, last: &mut Option<i64>, every: Duration) -> bool {
+        let every = every.as_micros() as i64;
+        let due = last.is_none_or(|at| self.boot_us - at + self.slack_us >= every);
+        if due {
+            *last = Some(self.boot_us);
+        }
+        due
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -177,6 +205,7 @@ impl Collector {
         let node = Node::open(&options.proc_root, &budget);
         let processes = Processes::new(&options.proc_root, filter, budget);
         let disks = Disks::new(options.filesystems.clone(), &options.proc_root);
+        let certificates = options.certificates.clone().map(Certificates::new);
         let mut ids = Ids::new(options.node.clone(), options.cluster.clone(), boot_id, health);
         let mut identity = ids.identity("node");
         identity.incarnation.clone_from(&ids.boot_id);
@@ -191,6 +220,8 @@ impl Collector {
             processes,
             disks,
             disks_at: None,
+            certificates,
+            certificates_at: None,
             buffer: Vec::new(),
             last: None,
             kills: Kills::default(),
@@ -208,9 +239,11 @@ impl Collector {
         self.tree.as_ref().map_or(0, Tree::len)
     }
 
-    /// The labels of all living series come with the next tick again: call it when a tick could not be stored.
+    /// The labels of all living series come with the next tick again, and so do the certificates, whose next look would be
+    /// far away: call it when a tick could not be stored.
     pub fn tell_series_again(&mut self) {
         self.ids.forget_announced();
+        self.certificates_at = None;
     }
 
     /// Reads everything. `now_us` (wall clock) becomes the rows' `ts`, cut to whole milliseconds.
@@ -248,8 +281,17 @@ impl Collector {
             p => tree.as_ref()?.series_of(p),
         };
         self.processes.read(&mut self.ids, parent_of, &mut samples, &mut self.buffer);
-        let disks =
-            if self.disks_due() { self.disks.read(&mut self.ids, node_id) } else { Vec::new() };
+        let due = self.due();
+        let disks = match due.again(&mut self.disks_at, self.options.filesystem_interval) {
+            true => self.disks.read(&mut self.ids, node_id),
+            false => Vec::new(),
+        };
+        let certificates = match &mut self.certificates {
+            Some(c) if due.again(&mut self.certificates_at, c.interval()) => {
+                c.read(&mut self.ids, node_id)
+            }
+            _ => Vec::new(),
+        };
         let whole = self.options.filter.is_none();
         if let Some(kernel) = &mut self.kernel {
             kernel.read(Around {
@@ -285,6 +327,9 @@ impl Collector {
         if !disks.is_empty() {
             made.push(disk::disks(&disks, ts, observed));
         }
+        if !certificates.is_empty() {
+            made.push(certificate::certificates(&certificates, ts, observed));
+        }
         if !events.is_empty() {
             made.push(sample::events(&events, &self.options.node, ts, observed));
         }
@@ -318,16 +363,10 @@ impl Collector {
         health.count("collector", "batches_invalid", 1, Severity::Error, e.to_string());
     }
 
-    fn disks_due(&mut self) -> bool {
-        let boot = self.options.clock.boot_us();
+    fn due(&self) -> Due {
         // A tick that comes a little early still counts.
-        let slack = self.options.interval.as_micros() as i64 / 2;
-        let every = self.options.filesystem_interval.as_micros() as i64;
-        let due = self.disks_at.is_none_or(|at| boot - at + slack >= every);
-        if due {
-            self.disks_at = Some(boot);
-        }
-        due
+        let slack_us = self.options.interval.as_micros() as i64 / 2;
+        Due { boot_us: self.options.clock.boot_us(), slack_us }
     }
 
     fn stamp(&mut self, now_us: i64) -> i64 {

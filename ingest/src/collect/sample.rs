@@ -97,7 +97,7 @@ pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBat
     c.set("series_id", ints(rows.iter().map(|r| Some(r.identity.series_id()))));
     c.set("workload_id", ints(rows.iter().map(|r| Some(r.identity.workload_id()))));
     type Label = fn(&Series) -> &str;
-    let text: [(&'static str, Label); 16] = [
+    let text: [(&'static str, Label); 17] = [
         ("kind", |r| &r.identity.kind),
         ("name", |r| &r.name),
         ("cluster", |r| &r.identity.cluster),
@@ -114,6 +114,7 @@ pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBat
         ("mount_point", |r| &r.identity.mount_point),
         ("device", |r| &r.device),
         ("filesystem_type", |r| &r.filesystem_type),
+        ("path", |r| &r.identity.path),
     ];
     for (name, get) in text {
         c.set(name, labels(rows.iter().map(|r| Some(get(r)))));

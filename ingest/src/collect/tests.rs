@@ -143,7 +143,9 @@ impl Rows {
             }
             let key = match r["kind"].as_str() {
                 "node" => "node".to_owned(),
-                kind @ ("process" | "filesystem") => format!("{kind} {}", r["name"]),
+                kind @ ("process" | "filesystem" | "certificate") => {
+                    format!("{kind} {}", r["name"])
+                }
                 _ => r["cgroup"].clone(),
             };
             all.insert(key, r);
