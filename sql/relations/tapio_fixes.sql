@@ -4,10 +4,14 @@
 --
 -- The new memory limit is enough for the present level and the horizon at the measured growth, at least a quarter above
 -- the present one, in whole MiB. After a kill without present growth it is a quarter above. The limit of descriptors is
--- doubled. For a filesystem that fills up there is no command that is safe without knowing what may be deleted.
-WITH found AS (
+-- doubled. For a filesystem that fills up there is no command that is safe without knowing what may be deleted. A
+-- certificate has one where its path says who issued it: kubeadm (its own names, kubernetes.io/docs, "kubeadm certs
+-- renew"; authorities cannot be renewed so) or certbot (a lineage is named by its folder).
+WITH checked AS (
+  SELECT * FROM tapio_check($target)
+), found AS (
   SELECT *, pattern = 'memory_leak_oom' AS of_memory
-  FROM tapio_check($target)
+  FROM checked
   WHERE (pattern = 'memory_leak_oom' AND memory_limit_bytes IS NOT NULL AND cgroup IS NOT NULL AND subject_kind <> 'node')
     OR (pattern = 'process_limit_exhaustion' AND "type" = 'fds' AND pid IS NOT NULL)
 ), place AS (
@@ -63,9 +67,41 @@ WITH found AS (
         || tapio_format_bytes(growth) || '/s'
       ELSE tapio_format_bytes(more) || ' of room; memory does not grow at present' END AS buys
   FROM fix
+), issued AS (
+  SELECT *, CASE path WHEN '/etc/kubernetes/pki/apiserver.crt' THEN 'apiserver'
+      WHEN '/etc/kubernetes/pki/apiserver-kubelet-client.crt' THEN 'apiserver-kubelet-client'
+      WHEN '/etc/kubernetes/pki/apiserver-etcd-client.crt' THEN 'apiserver-etcd-client'
+      WHEN '/etc/kubernetes/pki/front-proxy-client.crt' THEN 'front-proxy-client'
+      WHEN '/etc/kubernetes/pki/etcd/server.crt' THEN 'etcd-server'
+      WHEN '/etc/kubernetes/pki/etcd/peer.crt' THEN 'etcd-peer'
+      WHEN '/etc/kubernetes/pki/etcd/healthcheck-client.crt' THEN 'etcd-healthcheck-client'
+      WHEN '/etc/kubernetes/admin.conf' THEN 'admin.conf'
+      WHEN '/etc/kubernetes/super-admin.conf' THEN 'super-admin.conf'
+      WHEN '/etc/kubernetes/controller-manager.conf' THEN 'controller-manager.conf'
+      WHEN '/etc/kubernetes/scheduler.conf' THEN 'scheduler.conf' END AS of_kubeadm,
+    CASE WHEN regexp_like(path, '^/etc/letsencrypt/live/[A-Za-z0-9._-]+/[a-z]+[.]pem$')
+      THEN split_part(path, '/', 5) END AS of_certbot
+  FROM checked WHERE pattern = 'certificate_expiry'
+), command AS (
+  SELECT probability, not_after, series_id, subject_kind, namespace, name, node, cgroup, pattern, insight_id,
+    'Renew the certificate ' || name || ' (' || path || ') with ' || CASE WHEN of_kubeadm IS NOT NULL THEN 'kubeadm'
+      ELSE 'certbot' END AS description,
+    CASE WHEN of_kubeadm IS NOT NULL THEN 'kubeadm certs renew ' || of_kubeadm
+      ELSE 'certbot renew --cert-name ' || of_certbot END AS command,
+    CAST(NULL AS VARCHAR) AS undo_command,
+    CASE WHEN of_kubeadm IS NOT NULL THEN 'medium' ELSE 'low' END AS risk,
+    CASE WHEN of_kubeadm IS NOT NULL
+        THEN 'The file is replaced; what uses it (the static pods of the control plane) takes it only after a restart'
+      ELSE 'The files are replaced; what uses them takes them after a reload, which a deploy hook of certbot may do' END AS impact,
+    CAST(NULL AS VARCHAR) AS cost, 'a new certificate; for how long it is valid its issuer decides' AS buys
+  FROM issued WHERE of_kubeadm IS NOT NULL OR of_certbot IS NOT NULL
+  UNION ALL
+  SELECT probability, NULL, series_id, subject_kind, namespace, name, node, cgroup, pattern, insight_id,
+    description, before || new_value || after, before || old_value || after, risk, impact, cost, buys
+  FROM told
 )
-SELECT CAST(row_number() OVER (ORDER BY probability DESC NULLS LAST, cgroup, series_id, pattern) AS BIGINT) AS rank,
+SELECT CAST(row_number() OVER (ORDER BY probability DESC NULLS LAST, not_after NULLS LAST, cgroup, series_id, pattern) AS BIGINT) AS rank,
   series_id, subject_kind, namespace, name, node, cgroup, pattern, insight_id, description,
-  before || new_value || after AS command, before || old_value || after AS undo_command, risk, impact, cost, buys
-FROM told
+  command, undo_command, risk, impact, cost, buys
+FROM command
 ORDER BY rank

@@ -186,9 +186,12 @@ WITH target AS (
   SELECT v.*, 'recommendation', CAST(r.rank AS DOUBLE), 'remedy', NULL, r.remedy AS line, NULL, tapio_evidence(NULL), v.cgroup AS line_cgroup,
     v.until AS at
   FROM verdict v CROSS JOIN tapio_patterns() r
-  WHERE r.pattern = 'memory_leak_oom' AND (proven OR kill_ts IS NOT NULL OR by_limit)
+  WHERE r.pattern = CASE WHEN subject_kind = 'certificate' THEN 'certificate_expiry' ELSE 'memory_leak_oom' END
+    AND (proven OR kill_ts IS NOT NULL OR by_limit OR not_after < $as_of + INTERVAL '90 days')
   UNION ALL
   SELECT *, NULL, 0.0, 'none', NULL, 'No cause proven', CASE
+      WHEN subject_kind = 'certificate' THEN coalesce('the date is known since it was issued: valid until '
+        || to_char(not_after, '%Y-%m-%d %H:%M UTC'), 'no date of it is known')
       WHEN subject_kind = 'filesystem' THEN 'who fills a filesystem is not attributed yet; check says how fast it fills'
       WHEN no_growth IS NOT NULL THEN no_growth
       WHEN threshold IS NULL THEN 'there are no rows with a memory limit to judge from'

@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole, over small stores.
 
+mod certificates;
 mod engine;
 mod relations;
 mod reuse;
