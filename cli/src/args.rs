@@ -27,6 +27,7 @@ Examples:
   tapio check                      what is wrong or will be, everywhere
   tapio check nginx.service        one systemd unit
   tapio check /system.slice/x.service -o json | jq '.predictions[0].eta_seconds'
+  tapio check cert:/etc/kubernetes/pki/apiserver.crt   until when a certificate is valid
   tapio why pid:4242               the cause, with evidence
   tapio fix my-job --dry-run       the exact command that would help
   tapio sql \"SELECT name, eta_seconds FROM tapio_check('') WHERE probability > 0.5\"
@@ -34,8 +35,8 @@ Examples:
 Where answers come from: a tapio-server if one answers (--server, correlation.server), else the local store
 (--store, storage.url), else a few seconds of live observation of this machine. The output says which of the three.
 
-Targets, in this order: pid:N, disk:MOUNT, a cgroup path, ns/kind/name, kind/name, ns/name, then a bare name as
-workload > pod > systemd unit > last part of a cgroup > node > mount point. Several matches are listed.
+Targets, in this order: pid:N, disk:MOUNT, cert:FILE, a cgroup path, ns/kind/name, kind/name, ns/name, then a bare name as
+workload > pod > systemd unit > last part of a cgroup > node > mount point > certificate. Several matches are listed.
 
 Exit codes: 0 fine, 1 something is unhealthy, 2 tapio could not do its job (bad target, no data, stale data).";
 

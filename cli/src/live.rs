@@ -67,6 +67,7 @@ pub async fn observe(config: &Config) -> Result<(LocalEngine, Observation), CliE
     let options = CollectorOptions {
         interval: INTERVAL,
         filesystem_interval: INTERVAL,
+        certificates: config.certificates(),
         health: ingest.health().clone(),
         ..CollectorOptions::default()
     };

@@ -2,7 +2,8 @@
 
 use crate::model::Resources;
 
-/// One kind of finite resource, by the `type` of its predictions (DESIGN §7).
+/// One kind of finite resource, by the `type` of its predictions (DESIGN §7). `cert_expiry` is none: it has a date, and
+/// neither level nor limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
     /// The type: `oom`, `disk_full`, `inodes`, `pids` or `fds`.

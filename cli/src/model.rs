@@ -37,6 +37,8 @@ pub struct Subject {
     pub pid: Option<i64>,
     pub workload: Option<String>,
     pub active: Option<bool>,
+    /// Of a certificate: its file, with #N for all but the first in it.
+    pub path: Option<String>,
 }
 
 impl Subject {
@@ -54,6 +56,7 @@ impl Subject {
             pid: row.int("pid"),
             workload: label(row, "workload"),
             active: row.bool("active"),
+            path: label(row, "path"),
         }
     }
 
@@ -65,6 +68,9 @@ impl Subject {
 
     /// The target that names exactly this subject, as far as the grammar can.
     pub fn as_target(&self) -> String {
+        if let Some(path) = &self.path {
+            return format!("cert:{path}");
+        }
         match (&self.pid, &self.cgroup, &self.namespace) {
             _ if self.kind == "filesystem" => format!("disk:{}", self.name),
             (Some(pid), _, _) => format!("pid:{pid}"),
@@ -101,6 +107,10 @@ pub struct Resources {
     pub disk_available_bytes: Option<i64>,
     pub inodes_used: Option<i64>,
     pub inodes_limit: Option<i64>,
+    /// µs.
+    pub not_before: Option<i64>,
+    /// µs.
+    pub not_after: Option<i64>,
 }
 
 /// A prediction; `None` = cannot say.
@@ -126,6 +136,11 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// Whether it is no forecast but a date that is known.
+    pub fn is_date(&self) -> bool {
+        self.kind == "cert_expiry"
+    }
+
     /// Whether its amounts are bytes.
     pub fn is_of_bytes(&self) -> bool {
         matches!(self.kind.as_str(), "oom" | "disk_full")
@@ -252,6 +267,8 @@ fn resources(row: Row<'_>) -> Resources {
         disk_available_bytes: row.int("disk_available_bytes"),
         inodes_used: row.int("inodes_used"),
         inodes_limit: row.int("inodes_limit"),
+        not_before: row.time("not_before"),
+        not_after: row.time("not_after"),
     }
 }
 

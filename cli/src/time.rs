@@ -29,6 +29,12 @@ pub fn clock_time(us: i64) -> String {
     rfc3339(us).get(11..19).unwrap_or_default().to_owned()
 }
 
+/// `2026-12-05 11:20 UTC`: a date for humans, cut to minutes as `to_char` in the relations cuts it.
+pub fn minute(us: i64) -> String {
+    let text = rfc3339(us);
+    format!("{} {} UTC", tapio_sql::date_of(us), text.get(11..16).unwrap_or_default())
+}
+
 /// The times of a walk: every step after `first`, and `last`; all in µs.
 pub fn steps(first: i64, last: i64, step_us: i64) -> Vec<i64> {
     let step_us = step_us.max(1);
@@ -79,6 +85,8 @@ mod tests {
         assert_eq!(rfc3339(1_795_392_000_123_000), "2026-11-23T00:00:00.123Z");
         assert_eq!(rfc3339(1_795_392_000_123_456), "2026-11-23T00:00:00.123456Z");
         assert_eq!(clock_time(1_795_392_061_000_000), "00:01:01");
+        assert_eq!(minute(1_796_469_659_999_999), "2026-12-05 11:20 UTC");
+        assert_eq!(minute(-1), "1969-12-31 23:59 UTC");
         for text in ["2026-11-23T00:00:00Z", "2026-11-23T02:00:00+02:00", "1795392000"] {
             assert_eq!(parse_time(text, 0).unwrap(), 1_795_392_000_000_000, "{text}");
         }

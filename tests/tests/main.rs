@@ -3,6 +3,7 @@
 
 mod arch;
 mod backtest;
+mod certificates;
 mod eyes;
 mod limits;
 mod live;

@@ -20,12 +20,18 @@ pub struct Server {
 impl Server {
     /// Starts a server on `dir/store` and `dir/wal` and waits until it listens.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// As [`Server::start`], with more arguments.
+    pub fn start_with(dir: &Path, args: &[&str]) -> Self {
         let addr = dir.join("address");
         let _ = fs::remove_file(&addr);
         let mut child = Command::new(binary("tapio-server"))
             .args(["--listen", "127.0.0.1:0", "--addr-file", addr.to_str().unwrap()])
             .args(["--store", dir.join("store").to_str().unwrap()])
             .args(["--wal-dir", dir.join("wal").to_str().unwrap()])
+            .args(args)
             .stdout(Stdio::null())
             .stderr(fs::File::create(dir.join("server.log")).unwrap())
             .spawn()

@@ -1,4 +1,4 @@
-//! SQL with expected results: every `tests/slt/*.slt`, over the rows of the pack `oom-linear`.
+//! SQL with expected results: every `tests/slt/*.slt`, over the rows of the pack `oom-linear`, or over a look at certificates.
 
 use std::{path::Path, sync::Arc};
 
@@ -10,24 +10,39 @@ use tapio_cli::{
 };
 use tapio_query::{Engine, EngineOptions, QueryError};
 use tapio_sql::PatternCatalog;
-use tapio_store::Store;
+use tapio_store::{HotSource, Store};
 use tapio_tests::{pack, workspace};
+
+use crate::certificates::{self, Looked};
 
 struct Database {
     engine: Arc<Engine>,
     runtime: tokio::runtime::Runtime,
+    /// What the engine reads from, where it is not in memory.
+    _looked: Option<Looked>,
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn engine(hot: Arc<dyn HotSource>) -> Arc<Engine> {
+    let patterns = PatternCatalog::builtin().unwrap();
+    let options = EngineOptions { hot, ..EngineOptions::new(Store::memory(), patterns) };
+    Engine::new(options).unwrap()
 }
 
 impl Database {
-    fn open(pack: &Path) -> Self {
+    fn of_pack(pack: &Path) -> Self {
         let manifest = Manifest::read(pack).unwrap();
         let source = PackSource::open(pack, &manifest).unwrap();
-        let patterns = PatternCatalog::builtin().unwrap();
-        let options =
-            EngineOptions { hot: source, ..EngineOptions::new(Store::memory(), patterns) };
-        let engine = Engine::new(options).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { engine, runtime }
+        Self { engine: engine(source), runtime: runtime(), _looked: None }
+    }
+
+    fn of_certificates() -> Self {
+        let runtime = runtime();
+        let looked = runtime.block_on(certificates::look());
+        Self { engine: engine(Arc::new(looked.ingest.clone())), runtime, _looked: Some(looked) }
     }
 }
 
@@ -63,7 +78,13 @@ fn statements_answer_as_expected() {
     files.sort();
     assert!(files.len() >= 2);
     for file in files {
-        let mut runner = Runner::new(|| async { Ok(Database::open(&pack("oom-linear"))) });
+        let of_certificates = file.ends_with("certificates.slt");
+        let mut runner = Runner::new(|| async move {
+            Ok(match of_certificates {
+                true => Database::of_certificates(),
+                false => Database::of_pack(&pack("oom-linear")),
+            })
+        });
         runner.run_file(&file).unwrap_or_else(|e| panic!("{}", e.display(false)));
     }
 }

@@ -92,8 +92,10 @@ async fn trends(
 ) -> Result<Vec<(i64, Trend)>, CliError> {
     let mut trends = Vec::new();
     let foreseen = reports.iter().flat_map(|r| r.predictions.iter().map(move |p| (r, p)));
-    for (r, p) in foreseen.filter(|(_, p)| p.eta_seconds.is_some()).take(TRENDS) {
-        let (Some(newest), Some(measure)) = (r.ts, Measure::of(&p.kind)) else { continue };
+    let measured = foreseen.filter_map(|(r, p)| Some((r, p, r.ts?, Measure::of(&p.kind)?)));
+    for (r, p, newest, measure) in
+        measured.filter(|(_, p, ..)| p.eta_seconds.is_some()).take(TRENDS)
+    {
         let since = crate::time::rfc3339(newest - TREND_SECONDS * 1_000_000);
         let sql = measure.sql(r.subject.series_id, Some(&since));
         let (_, batches) = source.query(&sql, as_of).await?;

@@ -19,7 +19,7 @@ const SHOWN: usize = 10;
 /// The target as the relations take it: `-n NS` goes before it.
 pub fn full_target(target: &str, global: &GlobalArgs) -> String {
     match &global.namespace {
-        Some(ns) if !["pid:", "disk:", "/"].iter().any(|p| target.starts_with(p)) => {
+        Some(ns) if !["pid:", "disk:", "cert:", "/"].iter().any(|p| target.starts_with(p)) => {
             format!("{ns}/{target}")
         }
         _ => target.to_owned(),
@@ -81,7 +81,7 @@ fn not_found(target: &str, all: &[Subject]) -> String {
     let mut near: BTreeMap<String, f64> = BTreeMap::new();
     for s in all {
         let mut names = vec![s.name.clone()];
-        names.extend([&s.workload, &s.unit, &s.cgroup].into_iter().flatten().cloned());
+        names.extend([&s.workload, &s.unit, &s.cgroup, &s.path].into_iter().flatten().cloned());
         for name in names {
             let lower = name.to_lowercase();
             let leaf = lower.rsplit('/').next().unwrap_or(&lower);
@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(full_target("deployment/api", &g), "shop/deployment/api");
         assert_eq!(full_target("/sys/x", &g), "/sys/x");
         assert_eq!(full_target("pid:3", &g), "pid:3");
+        assert_eq!(full_target("cert:/a.crt", &g), "cert:/a.crt");
         assert_eq!(full_target("api", &GlobalArgs::default()), "api");
     }
 

@@ -1,6 +1,7 @@
 //! Configuration: YAML with the keys of DESIGN §7, defaults without a file, complaints with file and line.
 
 mod tree;
+mod value;
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    error::CliError,
-    units::{parse_bytes, parse_duration},
-};
+use tapio_ingest::CertificateOptions;
+
+use crate::error::CliError;
 use tree::{Node, Value};
+use value::{boolean, duration, paths, size, text};
 
 /// What the configuration says, defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,10 @@ pub struct Config {
     pub kubernetes_enabled: bool,
     /// `collectors.systemd.enabled`.
     pub systemd_enabled: bool,
+    /// `collectors.certificates.enabled`.
+    pub certificates_enabled: bool,
+    /// `collectors.certificates.paths`: files and folders beside the usual places.
+    pub certificate_paths: Vec<PathBuf>,
     /// `storage.url`: folder or URL of the store.
     pub storage_url: String,
     /// `storage.wal_dir`; by default beside the store.
@@ -55,6 +60,8 @@ impl Default for Config {
             ebpf_memory_tracking: true,
             kubernetes_enabled: false,
             systemd_enabled: true,
+            certificates_enabled: true,
+            certificate_paths: Vec::new(),
             storage_url: default_store(),
             wal_dir: None,
             listen: None,
@@ -72,7 +79,7 @@ struct KeyDef {
     meaning: String,
 }
 
-const FIXED_KEYS: [(&str, &str, &str); 12] = [
+const FIXED_KEYS: [(&str, &str, &str); 14] = [
     ("correlation.enabled", BOOL, "ask a tapio-server before the local store"),
     ("correlation.server", TEXT, "where the CLI looks for a server"),
     (
@@ -91,6 +98,16 @@ const FIXED_KEYS: [(&str, &str, &str); 12] = [
         BOOL,
         "follow the journal; units are named from cgroup paths anyway",
     ),
+    (
+        "collectors.certificates.enabled",
+        BOOL,
+        "read until when the certificates of Kubernetes, etcd, k3s and certbot are valid",
+    ),
+    (
+        "collectors.certificates.paths",
+        PATHS,
+        "local files and folders whose certificates are read, too",
+    ),
     ("storage.url", TEXT, "folder or URL (file://, s3://, gs://, az://) of the store"),
     ("storage.wal_dir", TEXT, "folder of the write-ahead log; default: beside the store"),
     ("server.listen", TEXT, "address of tapio-server; default: the one in correlation.server"),
@@ -101,6 +118,7 @@ const FIXED_KEYS: [(&str, &str, &str); 12] = [
 
 const BOOL: &str = "true or false";
 const TEXT: &str = "a text";
+const PATHS: &str = "a list of absolute paths such as [/etc/nginx/tls]";
 const SIZE: &str = "a size such as 512MiB";
 const DURATION: &str = "a duration such as 30d or 15m (a bare number is seconds)";
 
@@ -242,6 +260,8 @@ impl Config {
             "collectors.ebpf.memory_tracking" => self.ebpf_memory_tracking = boolean(value)?,
             "collectors.kubernetes.enabled" => self.kubernetes_enabled = boolean(value)?,
             "collectors.systemd.enabled" => self.systemd_enabled = boolean(value)?,
+            "collectors.certificates.enabled" => self.certificates_enabled = boolean(value)?,
+            "collectors.certificates.paths" => self.certificate_paths = paths(value)?,
             "storage.url" => self.storage_url = expand_home(&text(value)?),
             "storage.wal_dir" => self.wal_dir = Some(expand_home(&text(value)?).into()),
             "server.listen" => self.listen = Some(text(value)?),
@@ -254,6 +274,13 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Where certificates are looked for; `None`: nowhere.
+    pub fn certificates(&self) -> Option<CertificateOptions> {
+        let paths = self.certificate_paths.clone();
+        self.certificates_enabled
+            .then(|| CertificateOptions { paths, ..CertificateOptions::default() })
     }
 
     /// The address that `tapio-server` listens on.
@@ -310,6 +337,11 @@ impl Config {
             "collectors.ebpf.memory_tracking" => self.ebpf_memory_tracking.to_string(),
             "collectors.kubernetes.enabled" => self.kubernetes_enabled.to_string(),
             "collectors.systemd.enabled" => self.systemd_enabled.to_string(),
+            "collectors.certificates.enabled" => self.certificates_enabled.to_string(),
+            "collectors.certificates.paths" => {
+                let paths = self.certificate_paths.iter().map(|p| quoted(&p.display().to_string()));
+                format!("[{}]", paths.collect::<Vec<_>>().join(", "))
+            }
             "storage.url" => quoted(&self.storage_url),
             "storage.wal_dir" => quoted(&self.wal_dir().display().to_string()),
             "server.listen" => quoted(&self.listen_address()),
@@ -341,39 +373,6 @@ impl Config {
 
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-fn boolean(v: &Value) -> Result<bool, String> {
-    if let Value::Bool(b) = v { Ok(*b) } else { Err(String::new()) }
-}
-
-fn text(v: &Value) -> Result<String, String> {
-    match v {
-        Value::Text(s) if !s.is_empty() => Ok(s.clone()),
-        _ => Err(String::new()),
-    }
-}
-
-fn size(v: &Value) -> Result<u64, String> {
-    match v {
-        Value::Int(i) => u64::try_from(*i).map_err(|_| String::new()),
-        Value::Text(s) => parse_bytes(s).map_err(|_| String::new()),
-        _ => Err(String::new()),
-    }
-}
-
-fn duration(v: &Value) -> Result<Duration, String> {
-    let parsed = match v {
-        Value::Int(i) => u64::try_from(*i).ok().map(Duration::from_secs),
-        Value::Float(f) => Duration::try_from_secs_f64(*f).ok(),
-        Value::Text(s) => parse_duration(s).ok(),
-        _ => None,
-    };
-    match parsed {
-        Some(d) if d > Duration::ZERO => Ok(d),
-        Some(_) => Err(" (must be longer than zero)".into()),
-        None => Err(String::new()),
-    }
 }
 
 fn children(prefix: &str, keys: &[KeyDef]) -> Vec<String> {
@@ -503,6 +502,26 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_a_list_of_absolute_paths() {
+        let c = Config::parse(
+            "t.yaml",
+            "collectors:\n  certificates:\n    enabled: false\n    paths:\n      - /a b\n      - /c\n",
+        )
+        .unwrap();
+        assert!(!c.certificates_enabled);
+        assert_eq!(c.certificate_paths, [PathBuf::from("/a b"), "/c".into()]);
+        let e = error("collectors:\n  certificates: {path: [/a]}\n");
+        assert!(e.ends_with("did you mean \"collectors.certificates.paths\"?"), "{e}");
+        let e = error("collectors.certificates.paths: /a\n");
+        assert_eq!(
+            e,
+            "t.yaml:1: collectors.certificates.paths must be a list of absolute paths such as [/etc/nginx/tls], got the text \"/a\""
+        );
+        let e = error("collectors.certificates.paths:\n  - /a\n  - b\n");
+        assert!(e.ends_with("got a list with the text \"b\" in line 3"), "{e}");
+    }
+
+    #[test]
     fn a_wrong_type_names_line_key_expected_and_got() {
         let e = error("correlation:\n  enabled: maybe\n");
         assert_eq!(
@@ -540,11 +559,13 @@ mod tests {
         let mut c = Config { correlation_server: "h:1".into(), ..Config::default() };
         c.retention.insert("events".into(), Duration::from_secs(60));
         c.memory_limit = Some(1 << 30);
+        c.certificate_paths = vec!["/a \"b\"".into(), "/c".into()];
         let yaml = c.to_yaml(true);
         let back = Config::parse("t.yaml", &yaml).unwrap();
         assert_eq!(back.correlation_server, "h:1");
         assert_eq!((&back.retention, back.memory_limit), (&c.retention, c.memory_limit));
         assert_eq!(back.wal_dir(), c.wal_dir());
+        assert_eq!(back.certificate_paths, c.certificate_paths);
         let sparse = Config::default().to_yaml(false);
         assert_eq!(Config::parse("t.yaml", &sparse).unwrap(), Config::default());
         assert!(sparse.contains("  # server: \"localhost:9090\""), "{sparse}");

@@ -20,7 +20,7 @@ pub(super) enum Value {
     Int(i64),
     Float(f64),
     Text(String),
-    List,
+    List(Vec<Node>),
     Map(Vec<(Key, Node)>),
 }
 
@@ -40,7 +40,7 @@ impl Value {
             Self::Int(i) => format!("the number {i}"),
             Self::Float(f) => format!("the number {f}"),
             Self::Text(s) => format!("the text {s:?}"),
-            Self::List => "a list".into(),
+            Self::List(_) => "a list".into(),
             Self::Map(_) => "a block of keys".into(),
         }
     }
@@ -105,8 +105,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-        Ok(Value::List)
+        let mut items = Vec::new();
+        while let Some(node) = seq.next_element::<Node>()? {
+            items.push(node);
+        }
+        Ok(Value::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {

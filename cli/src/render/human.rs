@@ -12,7 +12,7 @@ use crate::{
         CONFIDENCE_MIN_N, Degraded, Evidence, Fix, Origin, Prediction, SubjectReport, WhyEntry,
         WhyReport, status_rank, worst_status,
     },
-    time::clock_time,
+    time::{clock_time, minute},
     units::{amount_words, bytes_words, duration_words, interval_words, percent_words},
 };
 
@@ -76,8 +76,10 @@ fn everything(out: &mut String, view: &CheckView<'_>, style: Style) {
         subject_block(out, &r.subject.as_target(), r, view, style);
     }
     let healthy = order.iter().filter(|r| r.status == "healthy").copied();
+    let (certificates, rest): (Vec<_>, Vec<_>) =
+        healthy.partition(|r| r.subject.kind == "certificate");
     let (mut disks, others): (Vec<_>, Vec<_>) =
-        healthy.partition(|r| r.subject.kind == "filesystem");
+        rest.into_iter().partition(|r| r.subject.kind == "filesystem");
     let disk = Measure::of("disk_full");
     let free = |r: &SubjectReport| {
         let (used, most) = disk.and_then(|m| m.now(&r.resources)).unwrap_or((0, 1));
@@ -86,6 +88,9 @@ fn everything(out: &mut String, view: &CheckView<'_>, style: Style) {
     disks.sort_by(|a, b| free(a).total_cmp(&free(b)));
     quiet(out, "HEALTHY", "largest", &others, memory, style);
     quiet(out, "HEALTHY FILESYSTEMS", "fullest", &disks, |r| share(disk, r), style);
+    // The relation has them by date.
+    let date = |r: &SubjectReport| expiry(r, view.origin.as_of);
+    quiet(out, "HEALTHY CERTIFICATES", "next to expire", &certificates, date, style);
 }
 
 /// Names some subjects that nothing is wrong with.
@@ -126,6 +131,10 @@ fn subject_block(
     if r.subject.kind == "filesystem" {
         facts.push(format!("Disk: {}", share(Measure::of("disk_full"), r)));
         facts.push(format!("Inodes: {}", share(Measure::of("inodes"), r)));
+    } else if r.subject.kind == "certificate" {
+        let date = |us: Option<i64>| us.map_or_else(|| "no date".into(), minute);
+        facts.push(format!("Valid since: {}", date(r.resources.not_before)));
+        facts.push(format!("Valid until: {}", date(r.resources.not_after)));
     } else {
         facts.push(format!("Memory: {}", memory(r)));
         facts.push(match r.resources.cpu_percent {
@@ -155,6 +164,10 @@ fn subject_block(
     if !r.predictions.is_empty() {
         line(out, &style.bold("🔮 PREDICTIONS:"));
         for p in &r.predictions {
+            if p.is_date() {
+                known_date(out, p, r, view, style);
+                continue;
+            }
             let of_this = |(id, t): &&(i64, Trend)| *id == r.subject.series_id && t.kind == p.kind;
             let trend = view.trends.iter().find(of_this).map(|(_, t)| t);
             prediction(out, p, r, trend, style);
@@ -193,8 +206,9 @@ fn subject_line(r: &SubjectReport) -> String {
         Some(ns) => format!("{} {ns}/{}", s.kind, s.name),
         None => format!("{} {}", s.kind, s.name),
     };
-    if let Some(cgroup) = s.cgroup.as_deref().filter(|c| *c != s.name) {
-        let _ = write!(text, " ({cgroup})");
+    let place = s.cgroup.as_deref().or(s.path.as_deref());
+    if let Some(place) = place.filter(|p| *p != s.name) {
+        let _ = write!(text, " ({place})");
     }
     if let Some(node) = s.node.as_deref().filter(|_| s.kind != "node") {
         let _ = write!(text, " on {node}");
@@ -227,6 +241,41 @@ fn memory(r: &SubjectReport) -> String {
         }
         _ => format!("{used} (no limit)"),
     }
+}
+
+/// `expires on 2026-12-05 11:20 UTC, in 12 days`.
+fn expiry(r: &SubjectReport, as_of: Option<i64>) -> String {
+    let Some(until) = r.resources.not_after else { return "has no expiration date".into() };
+    let date = minute(until);
+    match as_of.map(|t| (until - t) as f64 / 1e6) {
+        Some(left) if left > 0.0 => format!("expires on {date}, in {}", duration_words(left)),
+        Some(left) => format!("expired on {date}, {} ago", duration_words(-left)),
+        None => format!("is valid until {date}"),
+    }
+}
+
+/// A known date: no interval, no probability, nothing to be confident about.
+fn known_date(
+    out: &mut String,
+    p: &Prediction,
+    r: &SubjectReport,
+    view: &CheckView<'_>,
+    style: Style,
+) {
+    let text = match &p.cannot_say {
+        Some(why) => format!("Cannot say when {} expires: {why}", r.subject.name),
+        None => {
+            let path = r.subject.path.as_deref().unwrap_or("?");
+            let expiry = expiry(r, view.origin.as_of);
+            format!("{} {} ({path}) {expiry}", r.subject.noun(), r.subject.name)
+        }
+    };
+    let level = match status_rank(&r.status) {
+        3 => style.by_level("critical", &text),
+        2 => style.by_level("warning", &text),
+        _ => text,
+    };
+    line(out, &format!("   → {level}"));
 }
 
 fn prediction(

@@ -193,6 +193,8 @@ fn resources(r: &SubjectReport) -> Value {
         "disk_available_bytes": x.disk_available_bytes,
         "inodes_used": x.inodes_used,
         "inodes_limit": x.inodes_limit,
+        "not_before": time(x.not_before),
+        "not_after": time(x.not_after),
     })
 }
 

@@ -239,6 +239,83 @@ HEALTH STATUS: leaky
     );
 }
 
+/// A certificate that expires in so many seconds, its status and finding.
+fn certificate_batch(left: i64, status: &str, severity: Option<&str>) -> RecordBatch {
+    let mut c = subject_columns(1);
+    for (name, value) in [("subject_kind", "certificate"), ("name", "kube-apiserver")] {
+        c.iter_mut().find(|(n, _)| *n == name).unwrap().1 = texts(&[Some(value)]);
+    }
+    c.iter_mut().find(|(n, _)| *n == "cgroup").unwrap().1 = texts(&[None]);
+    let from = T0 - 300 * 86_400_000_000;
+    c.extend([
+        ("ts", times(&[Some(T0)])),
+        ("age_seconds", floats(&[Some(0.5)])),
+        ("status", texts(&[Some(status)])),
+        ("type", texts(&[Some("cert_expiry")])),
+        ("eta_seconds", floats(&[Some(left as f64)])),
+        ("model", texts(&[Some("date")])),
+        ("not_before", times(&[Some(from)])),
+        ("not_after", times(&[Some(T0 + 500_000 + left * 1_000_000)])),
+        ("path", texts(&[Some("/etc/kubernetes/pki/apiserver.crt")])),
+        ("insight_id", texts(&[severity.map(|_| "i-1")])),
+        ("pattern", texts(&[severity.map(|_| "certificate_expiry")])),
+        ("severity", texts(&[severity])),
+        ("title", texts(&[severity.map(|_| "Certificate kube-apiserver expires")])),
+    ]);
+    RecordBatch::try_from_iter_with_nullable(c.into_iter().map(|(n, a)| (n, a, true))).unwrap()
+}
+
+#[test]
+fn a_certificate_has_a_date_and_no_probability() {
+    let (origin, left) = (origin(), 12 * 86_400 + 40_800);
+    let reports = check_reports(&[certificate_batch(left, "degraded", Some("warning"))]);
+    let target = "cert:/etc/kubernetes/pki/apiserver.crt";
+    assert_eq!(reports[0].subject.as_target(), target);
+    let text = human::check(&view(Some(target), &origin, &reports, &[], &[]), Style::PLAIN);
+    assert_eq!(
+        text,
+        "\
+HEALTH STATUS: cert:/etc/kubernetes/pki/apiserver.crt
+  Status: DEGRADED
+  Subject: certificate kube-apiserver (/etc/kubernetes/pki/apiserver.crt) on node1
+  Valid since: 2026-01-27 00:00 UTC   Valid until: 2026-12-05 11:20 UTC
+🔮 PREDICTIONS:
+   → Certificate kube-apiserver (/etc/kubernetes/pki/apiserver.crt) expires on 2026-12-05 11:20 UTC, in 12.5 days
+💡 INSIGHTS:
+   [warning] Certificate kube-apiserver expires
+     id i-1
+✅ Using advanced correlation analysis (server localhost:9090, data through 00:00:00 UTC)
+"
+    );
+    let v = as_json::check(Some(target), &origin, &reports, &[], &[]);
+    let p = &v["predictions"][0];
+    assert_eq!(
+        (&p["type"], &p["eta_seconds"]),
+        (&json!("cert_expiry"), &json!(f64::from(left as i32)))
+    );
+    for null in ["eta_low_seconds", "eta_high_seconds", "probability", "horizon_seconds"] {
+        assert_eq!(p[null], Value::Null, "{null}");
+    }
+    assert_eq!(p["confidence"], json!({"rate": null, "n": 0}));
+    assert_eq!((&p["model"], &p["subject"]["kind"]), (&json!("date"), &json!("certificate")));
+    assert_eq!(v["resources"]["not_after"], "2026-12-05T11:20:00.500Z");
+    assert_required("check", &v);
+    assert_required("check", &as_json::check(None, &origin, &reports, &[], &[]));
+
+    let expired = check_reports(&[certificate_batch(-3 * 86_400, "unhealthy", Some("critical"))]);
+    let text = human::check(&view(Some(target), &origin, &expired, &[], &[]), Style::PLAIN);
+    assert!(text.contains(") expired on 2026-11-20 00:00 UTC, 3 days ago\n"), "{text}");
+    let fine = check_reports(&[certificate_batch(80 * 86_400, "healthy", None)]);
+    let text = human::check(&view(None, &origin, &fine, &[], &[]), Style::PLAIN);
+    assert!(
+        text.contains(
+            "HEALTHY CERTIFICATES:\n  certificate cert:/etc/kubernetes/pki/apiserver.crt          \
+             expires on 2027-02-11 00:00 UTC, in 80 days\n"
+        ),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_terminal_gets_colours_and_a_sparkline() {
     let reports = check_reports(&[check_batch().slice(0, 1)]);

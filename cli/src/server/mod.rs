@@ -43,9 +43,13 @@ pub fn prepare(cli: &ServerCli) -> Result<Prepared, CliError> {
     let kernel = config
         .ebpf_enabled
         .then(|| KernelOptions { memory: config.ebpf_memory_tracking, ..KernelOptions::default() });
-    let collector =
-        Collector::new(CollectorOptions { interval: cli.cadence, kernel, ..Default::default() })
-            .map_err(CliError::tool)?;
+    let collector = Collector::new(CollectorOptions {
+        interval: cli.cadence,
+        kernel,
+        certificates: config.certificates(),
+        ..Default::default()
+    })
+    .map_err(CliError::tool)?;
     if config.ebpf_enabled
         && let Err(e) = drop_loading_capabilities()
     {
