@@ -75,7 +75,7 @@ impl Hot {
                     sealed: Vec::new(),
                     open: Vec::new(),
                 });
-                let hot = HotBatch { first_seq: seq, last_seq: seq, batch: b.into_batch() };
+                let hot = HotBatch::new(seq, seq, b.into_batch());
                 table.open.push(Chunk { hot, bytes, tier: 0 });
             }
             s.last_seq = s.last_seq.max(seq);
@@ -167,11 +167,7 @@ impl Hot {
         let chunk = Chunk {
             bytes: bytes_of(&merged),
             tier: tier + 1,
-            hot: HotBatch {
-                first_seq: run[0].hot.first_seq,
-                last_seq: run[run.len() - 1].hot.last_seq,
-                batch: merged,
-            },
+            hot: HotBatch::new(run[0].hot.first_seq, run[run.len() - 1].hot.last_seq, merged),
         };
         self.with(|s| {
             let Some(t) = s.tables.get_mut(&def.name) else { return false };

@@ -1,6 +1,10 @@
 //! What `query` needs from `ingest` without knowing it: rows not yet in a file, and a place to put rows.
 
-use arrow::array::RecordBatch;
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    compute::max,
+    datatypes::TimestampMicrosecondType,
+};
 use async_trait::async_trait;
 use tapio_sql::TableBatch;
 
@@ -13,6 +17,29 @@ pub struct HotBatch {
     pub last_seq: i64,
     /// The rows, in the table's schema.
     pub batch: RecordBatch,
+    latest_us: i64,
+}
+
+impl HotBatch {
+    /// Rows of these sequences.
+    pub fn new(first_seq: i64, last_seq: i64, batch: RecordBatch) -> Self {
+        let latest = |column| {
+            let times =
+                batch.column_by_name(column)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+            match times.null_count() {
+                // Several times as fast as the kernel that minds NULLs.
+                0 => times.values().iter().copied().max(),
+                _ => max(times),
+            }
+        };
+        let latest_us = latest("ts").max(latest("observed_at")).unwrap_or(i64::MIN);
+        Self { first_seq, last_seq, batch, latest_us }
+    }
+
+    /// The latest `ts` or `observed_at`, µs; before it rows are missing (T7). `i64::MIN` without either.
+    pub fn latest_us(&self) -> i64 {
+        self.latest_us
+    }
 }
 
 /// The hot rows of one table.

@@ -16,7 +16,7 @@ use super::manifest::{Manifest, PackError, sha256};
 /// A pack in memory: its rows are as good as just collected, except that time stands still.
 #[derive(Debug)]
 pub struct PackSource {
-    tables: HashMap<String, Vec<RecordBatch>>,
+    tables: HashMap<String, Vec<HotBatch>>,
     ticks: (i64, i64),
 }
 
@@ -54,7 +54,9 @@ impl PackSource {
             span(tables.get("resources").map_or(&[][..], Vec::as_slice)).ok_or_else(|| {
                 PackError::File { path: pack.into(), message: "has no rows in resources".into() }
             })?;
-        Ok(Arc::new(Self { tables, ticks }))
+        let hot = |b| HotBatch::new(1, 1, b);
+        let tables = tables.into_iter().map(|(t, b)| (t, b.into_iter().map(hot).collect()));
+        Ok(Arc::new(Self { tables: tables.collect(), ticks }))
     }
 
     /// `observed_at` of the first and of the last tick, µs.
@@ -77,14 +79,8 @@ fn span(batches: &[RecordBatch]) -> Option<(i64, i64)> {
 
 impl HotSource for PackSource {
     fn hot(&self, table: &str) -> HotTable {
-        let batches = self.tables.get(table).map_or(&[][..], Vec::as_slice);
-        HotTable {
-            writer: "pack".into(),
-            batches: batches
-                .iter()
-                .map(|b| HotBatch { first_seq: 1, last_seq: 1, batch: b.clone() })
-                .collect(),
-        }
+        let batches = self.tables.get(table).cloned().unwrap_or_default();
+        HotTable { writer: "pack".into(), batches }
     }
 
     fn data_through_us(&self) -> Option<i64> {

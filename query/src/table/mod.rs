@@ -8,8 +8,8 @@ mod reader;
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, AsArray, BooleanArray, RecordBatch},
-    compute::{filter_record_batch, kernels::cmp::lt_eq, max},
+    array::{AsArray, BooleanArray, RecordBatch},
+    compute::{filter_record_batch, kernels::cmp::lt_eq},
     datatypes::{SchemaRef, TimestampMicrosecondType},
 };
 use async_trait::async_trait;
@@ -86,8 +86,8 @@ impl TapioTable {
                 continue;
             }
             let batch = match as_of {
-                Some(t) => known_by(&h.batch, t)?,
-                None => h.batch,
+                Some(t) if h.latest_us() > t => known_by(&h.batch, t)?,
+                _ => h.batch,
             };
             if batch.num_rows() > 0 {
                 batches.push(batch);
@@ -203,14 +203,6 @@ fn known_by(batch: &RecordBatch, t: i64) -> Result<RecordBatch> {
     for column in ["ts", "observed_at"] {
         let Some(times) = batch.column_by_name(column) else { continue };
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        // Over the plain values: several times as fast as the kernel that minds NULLs, of which times have none.
-        let latest = match times.null_count() {
-            0 => times.values().iter().copied().max(),
-            _ => max(times),
-        };
-        if latest.is_none_or(|latest| latest <= t) {
-            continue;
-        }
         let limit = ScalarValue::TimestampMicrosecond(Some(t), Some("UTC".into())).to_scalar()?;
         let ok = lt_eq(times, &limit)?;
         keep = Some(match keep {

@@ -131,7 +131,7 @@ impl Hot {
         let mut tables = self.tables.lock().unwrap();
         let hot = tables.entry(table.into()).or_default();
         hot.writer = "w".into();
-        hot.batches.push(HotBatch { first_seq, last_seq, batch: batch(table, rows) });
+        hot.batches.push(HotBatch::new(first_seq, last_seq, batch(table, rows)));
     }
 }
 
