@@ -17,6 +17,7 @@ pub mod ranges;
 
 use crate::rng::{Draws, seed_of};
 use crate::{Direction, Life, Series};
+use observe::{Gauge, Made, Turn};
 
 /// What may be fitted on, and what only judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -239,11 +240,36 @@ impl Run {
 /// Run `number` of `family`: a pure function of its arguments.
 #[must_use]
 pub fn run_of(family: Family, number: u64, seed: u64) -> Run {
+    observe::run(family, number, &mut draws_of(family, number, seed))
+}
+
+/// When run `number` of `family` might have met its limit, µs, as far as it was decided at `from_us`: `n` draws of the
+/// event, `None` where it is not seen to happen.
+///
+/// Each keeps all parameters of the run and its course up to `from_us`, and draws every later tick anew: exact draws from
+/// the law of the event given everything that the generator knew by then. That is more than samples tell, and it holds
+/// what was drawn beforehand: the slopes and their changes, the new limit, the rhythm of bursts, when the next deletion is.
+/// The first tick always stays; from an event on nothing is left to chance.
+#[must_use]
+pub fn futures(family: Family, number: u64, seed: u64, from_us: i64, n: usize) -> Vec<Option<i64>> {
+    let mut draws = draws_of(family, number, seed);
+    let made = Made::new(family, &mut draws, None);
+    let gauge = Gauge::new(family, &mut draws);
+    let after = made.ticks_until(from_us).max(1);
+    (0..n)
+        .map(|future| {
+            // A stream of its own: no run has a workload for a seed.
+            let turn = Turn { after, seed: seed_of(made.workload.cast_signed(), future as i64) };
+            Made::new(family, &mut draws_of(family, number, seed), Some(turn)).event_us(&gauge)
+        })
+        .collect()
+}
+
+fn draws_of(family: Family, number: u64, seed: u64) -> Draws {
     let name =
         family.as_str().bytes().fold(0_u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
     let key = name.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mut draws = Draws::new(seed_of(key.cast_signed(), seed.cast_signed()));
-    observe::run(family, number, &mut draws)
+    Draws::new(seed_of(key.cast_signed(), seed.cast_signed()))
 }
 
 /// Families of `part`, in their fixed order.

@@ -18,6 +18,17 @@ pub(super) struct Setting<'a> {
     pub(super) life: usize,
     /// Time of day at tick 0, share of a day.
     phase: f64,
+    /// Ticks measured so far.
+    ticks: usize,
+    turn: Option<Turn>,
+}
+
+/// From a tick on, other chance.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    /// Ticks that stay as they are.
+    pub(super) after: usize,
+    pub(super) seed: u64,
 }
 
 impl Setting<'_> {
@@ -34,9 +45,14 @@ impl Setting<'_> {
         (self.draws.between(ranges::QUIET_SHARE) * self.life as f64) as usize
     }
 
-    /// Signal plus noise.
+    /// Signal plus noise; called once for each tick, in order.
     pub(super) fn measured(&mut self, signal: f64) -> f64 {
-        (signal + self.noise.next(self.draws)).max(0.0)
+        let measured = (signal + self.noise.next(self.draws)).max(0.0);
+        self.ticks += 1;
+        if let Some(turn) = self.turn.filter(|t| t.after == self.ticks) {
+            *self.draws = Draws::new(turn.seed);
+        }
+        measured
     }
 }
 
@@ -109,54 +125,103 @@ fn scale_of(family: Family, draws: &mut Draws) -> (TimeScale, f64, f64) {
     (scale, cadence, draws.log_between((shortest, scale.life_s.1)))
 }
 
-pub(super) fn run(family: Family, number: u64, draws: &mut Draws) -> Run {
-    let (scale, cadence_s, life_s) = scale_of(family, draws);
-    let tick_s = cadence_s / TICKS_PER_SAMPLE as f64;
-    let noise = Noise::new(draws);
-    let phase = draws.uniform();
-    let workload = (draws.uniform() * 2_f64.powi(52)) as u64;
-    let mut setting =
-        Setting { draws, noise, tick_s, life: (life_s / tick_s).round() as usize, phase };
-    let course = match family.kind() {
-        _ if matches!(family, Family::Lives | Family::MixedLives | Family::Deploys) => {
-            lives::course(family, &mut setting)
-        }
-        Kind::Foreseeable => courses::course(family, &mut setting),
-        Kind::Unforeseeable | Kind::Quiet => quiet::course(family, &mut setting),
-    };
-    observe(family, number, workload, scale.horizon_s, cadence_s, &course, life_s, draws)
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call, the parts of a run")]
-fn observe(
-    family: Family,
-    number: u64,
-    workload: u64,
+/// A run before anybody looks at it.
+pub(super) struct Made {
     horizon_s: f64,
     cadence_s: f64,
-    course: &Course,
     life_s: f64,
-    draws: &mut Draws,
-) -> Run {
-    let unit = unit_of(family);
-    let capacity = match unit {
-        Unit::Memory => draws.log_between(ranges::MEMORY_BYTES).round(),
-        Unit::Disk => draws.log_between(ranges::DISK_BYTES).round(),
-        Unit::Percent => 100.0,
-    };
-    // Memory comes in pages and arenas, but never in a step of more than a hundredth of the whole.
-    let quantum = match unit {
-        Unit::Memory | Unit::Disk => {
-            draws.log_between(ranges::QUANTUM_BYTES).min(0.01 * capacity).max(4096.0)
-        }
-        Unit::Percent => ranges::PERCENT_STEP[draws.below(ranges::PERCENT_STEP.len())],
-    };
+    pub(super) workload: u64,
+    course: Course,
+}
+
+impl Made {
+    /// `turn`: the first ticks are those of the run without it, and so is all that was drawn before them.
+    pub(super) fn new(family: Family, draws: &mut Draws, turn: Option<Turn>) -> Self {
+        let (scale, cadence_s, life_s) = scale_of(family, draws);
+        let tick_s = cadence_s / TICKS_PER_SAMPLE as f64;
+        let noise = Noise::new(draws);
+        let phase = draws.uniform();
+        let workload = (draws.uniform() * 2_f64.powi(52)) as u64;
+        let life = (life_s / tick_s).round() as usize;
+        let mut setting = Setting { draws, noise, tick_s, life, phase, ticks: 0, turn };
+        let course = match family.kind() {
+            _ if matches!(family, Family::Lives | Family::MixedLives | Family::Deploys) => {
+                lives::course(family, &mut setting)
+            }
+            Kind::Foreseeable => courses::course(family, &mut setting),
+            Kind::Unforeseeable | Kind::Quiet => quiet::course(family, &mut setting),
+        };
+        Self { horizon_s: scale.horizon_s, cadence_s, life_s, workload, course }
+    }
+
+    /// Time of a tick, µs.
+    fn at(&self, tick: usize) -> i64 {
+        let tick_us = self.cadence_s / TICKS_PER_SAMPLE as f64 * 1e6;
+        (tick as f64 * tick_us) as i64
+    }
+
+    /// Number of ticks at or before `at_us`.
+    pub(super) fn ticks_until(&self, at_us: i64) -> usize {
+        (0..self.course.level.len()).take_while(|&tick| self.at(tick) <= at_us).count()
+    }
+
+    /// First tick at which the limit is met.
+    fn event(&self, gauge: &Gauge) -> Option<usize> {
+        let course = &self.course;
+        (course.onset..course.level.len())
+            .find(|&i| gauge.read(course.level[i]) >= course.limit(i) * gauge.capacity)
+    }
+
+    /// When the limit is met, µs.
+    pub(super) fn event_us(&self, gauge: &Gauge) -> Option<i64> {
+        self.event(gauge).map(|tick| self.at(tick))
+    }
+}
+
+/// What turns shares of the capacity into the unit of the value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gauge {
+    unit: Unit,
+    capacity: f64,
+    quantum: f64,
+}
+
+impl Gauge {
+    pub(super) fn new(family: Family, draws: &mut Draws) -> Self {
+        let unit = unit_of(family);
+        let capacity = match unit {
+            Unit::Memory => draws.log_between(ranges::MEMORY_BYTES).round(),
+            Unit::Disk => draws.log_between(ranges::DISK_BYTES).round(),
+            Unit::Percent => 100.0,
+        };
+        // Memory comes in pages and arenas, but never in a step of more than a hundredth of the whole.
+        let quantum = match unit {
+            Unit::Memory | Unit::Disk => {
+                draws.log_between(ranges::QUANTUM_BYTES).min(0.01 * capacity).max(4096.0)
+            }
+            Unit::Percent => ranges::PERCENT_STEP[draws.below(ranges::PERCENT_STEP.len())],
+        };
+        Self { unit, capacity, quantum }
+    }
+
+    fn read(&self, level: f64) -> f64 {
+        (level * self.capacity / self.quantum).round() * self.quantum
+    }
+}
+
+pub(super) fn run(family: Family, number: u64, draws: &mut Draws) -> Run {
+    let made = Made::new(family, draws, None);
+    let gauge = Gauge::new(family, draws);
+    observe(family, number, &made, &gauge, draws)
+}
+
+fn observe(family: Family, number: u64, made: &Made, gauge: &Gauge, draws: &mut Draws) -> Run {
+    let &Made { horizon_s, cadence_s, life_s, workload, ref course } = made;
+    let &Gauge { unit, capacity, .. } = gauge;
     let tick_s = cadence_s / TICKS_PER_SAMPLE as f64;
-    let tick_us = tick_s * 1e6;
-    let at = |tick: usize| (tick as f64 * tick_us) as i64;
-    let measured = |tick: usize| (course.level[tick] * capacity / quantum).round() * quantum;
-    let event =
-        (course.onset..course.level.len()).find(|&i| measured(i) >= course.limit(i) * capacity);
+    let at = |tick: usize| made.at(tick);
+    let measured = |tick: usize| gauge.read(course.level[tick]);
+    let event = made.event(gauge);
     let last = event.unwrap_or(course.level.len() - 1);
     let jitter = if draws.chance(ranges::JITTER.0) { ranges::JITTER.1 } else { 0.0 };
     let missing =

@@ -9,6 +9,7 @@ mod alarms;
 mod bounds;
 mod brier;
 mod eta;
+mod floor;
 mod report;
 mod walk;
 
@@ -16,6 +17,7 @@ pub use alarms::AlarmScore;
 pub use bounds::{binomial_upper95, poisson_upper95};
 pub use brier::{BrierScore, ReliabilityPoint, Skill};
 pub use eta::{EtaScore, LevelScore};
+pub use floor::{CLOSE, Errors, FloorScore, floor};
 pub use report::{Cone, ConePoint, FamilyScore, HorizonScore, MethodScore, Report};
 pub use walk::parallel;
 

@@ -70,16 +70,7 @@ impl Walk {
             steps.extend(evaluate(run, at, forecaster));
             at += step;
         }
-        let checkpoints = match run.event_us {
-            Some(event) => CHECKPOINTS
-                .iter()
-                .filter_map(|f| {
-                    let at = event - (f * (event - run.onset_us) as f64) as i64;
-                    evaluate(run, at.min(event - 1), forecaster)
-                })
-                .collect(),
-            None => Vec::new(),
-        };
+        let checkpoints = checkpoints(run, forecaster);
         Self { steps, checkpoints }
     }
 
@@ -95,6 +86,18 @@ impl Walk {
     pub(crate) fn weight(&self, asked: usize) -> f64 {
         1.0 / self.known(asked).count().max(1) as f64
     }
+}
+
+/// What is said where .5, .25, .1 of the life are left; empty without an event.
+pub(crate) fn checkpoints(run: &Run, forecaster: Option<&Forecaster<'_>>) -> Vec<Step> {
+    let at = |event: i64, left: f64| {
+        let at = event - (left * (event - run.onset_us) as f64) as i64;
+        at.min(event - 1)
+    };
+    let of = |event: i64| {
+        CHECKPOINTS.iter().filter_map(move |f| evaluate(run, at(event, *f), forecaster))
+    };
+    run.event_us.into_iter().flat_map(of).collect()
 }
 
 fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Option<Step> {
