@@ -1,7 +1,7 @@
 //! Weights of the models by how well they would have forecast this very series.
 //!
 //! Rolling origin (Tashman 2000): each model is fitted to the points before an origin and predicts later ones, as far
-//! ahead as is asked for or as the data goes. The mixture of their normal predictions is scored with the continuous ranked
+//! ahead as is asked for, but no further than a share of what was seen. The mixture of their normal predictions is scored with the continuous ranked
 //! probability score, which for normals is closed form (Gneiting & Raftery 2007: CRPS = E|X−y| − ½E|X−X'|) and
 //! quadratic in the weights; the weights that minimise it are the stack (Yao et al. 2018).
 
@@ -13,6 +13,9 @@ use crate::stats;
 /// Where the origins lie, as fractions of the points, and how far of the rest is predicted.
 const ORIGINS: [f64; 6] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 const LEADS: [f64; 3] = [0.34, 0.67, 1.0];
+/// Nothing is predicted further ahead than this share of what was seen: only the first origins could be judged there, and
+/// they have seen the least.
+const FURTHEST: f64 = 0.15;
 /// An origin needs so many points before it.
 const MIN_BEFORE: usize = 5;
 
@@ -33,6 +36,7 @@ pub(crate) fn stack(
 ) -> Vec<Share> {
     let m = kinds.len();
     let n = points.len();
+    let furthest = horizon.min(FURTHEST * (points.u[n - 1] - points.u[0]));
     let mut score = Score::new(m);
     let mut origins = 0;
     let mut squares = vec![(0.0, 0.0); m];
@@ -46,7 +50,7 @@ pub(crate) fn stack(
         last_cut = k;
         origins += 1;
         let fits = fitter.fit(k);
-        let ahead = horizon.min(points.u[n - 1] - points.u[k - 1]);
+        let ahead = furthest.min(points.u[n - 1] - points.u[k - 1]);
         for lead in LEADS {
             let (u, y) = target(points, k, points.u[k - 1] + lead * ahead);
             // A model that the prefix does not support yet says what the first one (flat) says.

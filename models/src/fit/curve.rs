@@ -47,21 +47,38 @@ pub(crate) const GROWTHS: [Shape; 9] = [
     Shape::Exp(9.0),
 ];
 
-/// The same, and growth that begins within the window.
-pub(crate) const LATE_GROWTHS: [Shape; 14] = [
-    GROWTHS[0],
-    GROWTHS[1],
-    GROWTHS[2],
-    GROWTHS[3],
-    GROWTHS[4],
-    GROWTHS[5],
-    GROWTHS[6],
-    GROWTHS[7],
-    GROWTHS[8],
-    Shape::Late(0.2, 1.5),
-    Shape::Late(0.2, 2.0),
-    Shape::Late(0.4, 1.5),
-    Shape::Late(0.4, 2.0),
+/// Growth from the start of the window or from a time within it, from almost straight to very bent. Neighbours are close: what
+/// lies between two shapes is forecast by neither.
+pub(crate) const LATE_GROWTHS: [Shape; 30] = [
+    Shape::Power(1.2),
+    Shape::Power(1.5),
+    Shape::Power(1.75),
+    Shape::Power(2.0),
+    Shape::Power(2.5),
+    Shape::Power(3.0),
+    Shape::Power(4.0),
+    Shape::Exp(0.5),
+    Shape::Exp(1.0),
+    Shape::Exp(1.5),
+    Shape::Exp(2.0),
+    Shape::Exp(2.5),
+    Shape::Exp(3.0),
+    Shape::Exp(3.5),
+    Shape::Exp(4.0),
+    Shape::Exp(5.0),
+    Shape::Exp(6.0),
+    Shape::Exp(9.0),
+    Shape::Late(0.15, 1.5),
+    Shape::Late(0.15, 2.0),
+    Shape::Late(0.15, 2.5),
+    Shape::Late(0.15, 3.0),
+    Shape::Late(0.3, 1.5),
+    Shape::Late(0.3, 2.0),
+    Shape::Late(0.3, 3.0),
+    Shape::Late(0.45, 1.5),
+    Shape::Late(0.45, 2.0),
+    Shape::Late(0.45, 3.0),
+    Shape::Late(0.6, 1.5),
     Shape::Late(0.6, 2.0),
 ];
 
