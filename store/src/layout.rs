@@ -24,7 +24,7 @@ const ROWS_PER_GROUP: usize = 1 << 20;
 const ROWS_PER_PAGE: usize = 16 << 10;
 
 /// How files of this table are written: zstd 3, DELTA_BINARY_PACKED for times and counters, BYTE_STREAM_SPLIT for
-/// gauges of memory and doubles, dictionaries for labels and series, the sort key in the footer.
+/// gauges of memory and doubles, dictionaries for labels, the sort key in the footer.
 ///
 /// # Errors
 /// [`StoreError::Encode`] if the properties are refused.
@@ -66,9 +66,8 @@ pub fn writer_properties(def: &TableDef) -> Result<WriterProperties, StoreError>
             | ColumnType::Int64List => continue,
         };
         let path = ColumnPath::from(c.name.as_str());
-        // Rows are sorted by series: a dictionary makes each series one run. Other numbers hardly repeat.
         properties = properties
-            .set_column_dictionary_enabled(path.clone(), c.name == "series_id")
+            .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path, encoding);
     }
     Ok(properties.build())
