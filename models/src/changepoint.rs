@@ -15,6 +15,11 @@ const MIN_SIDE: usize = 4;
 const EXTRA_PARAMETERS: f64 = 3.0;
 /// Log of the odds asked for beyond the criterion: a false change point forgets the age of a leak.
 const MARGIN: f64 = 12.0;
+/// Newest pieces that a known cycle may explain: at most so many, each longer by so many cycles.
+const WINDOWS: usize = 12;
+const WINDOW_STEP: f64 = 0.25;
+/// The longest piece is taken that is explained as well as the best one, up to this factor of the variance.
+const AS_WELL: f64 = 1.5;
 /// A change of slope smaller than this share of the steeper one is not another regime.
 const SLOPE_CHANGE: f64 = 0.35;
 
@@ -37,6 +42,13 @@ pub(crate) fn last_change(points: &Points, cycle: Option<f64>) -> Change {
         let sums = Sums::new(&rest);
         let smooth = smooth_sse(&rest, &sums);
         change.cycle = seasonal::find(&rest, smooth, cycle);
+        // Pieces of a piece were looked at before.
+        if change.start == 0
+            && (change.cycle.is_none() || change.cycle == cycle)
+            && let Some(at) = cycle.and_then(|c| cycle_since(&rest, c))
+        {
+            return Change { start: at, onset: at, cycle };
+        }
         // What repeats is no change.
         if change.cycle.is_some() {
             return change;
@@ -49,6 +61,31 @@ pub(crate) fn last_change(points: &Points, cycle: Option<f64>) -> Change {
             change.onset = change.start;
         }
     }
+}
+
+/// The first point of the longest newest piece that a known cycle explains as well as it explains any: a leak that follows
+/// the day may have begun in the quiet, and a wave fitted to both would be that of neither.
+fn cycle_since(points: &Points, period: f64) -> Option<usize> {
+    let n = points.len();
+    let mut explained: Vec<(usize, f64)> = Vec::new();
+    for i in 0..WINDOWS {
+        let span = (seasonal::CYCLES_KNOWN + WINDOW_STEP * i as f64) * period;
+        let from = points.u.partition_point(|u| *u < points.u[n - 1] - span);
+        let rest = points.from(from);
+        let sums = Sums::new(&rest);
+        // A kink within little more than a cycle looks like a wave.
+        let lines = two_lines(&sums).map(|two| two.1).into_iter();
+        let rivals = lines.chain(std::iter::once_with(|| smooth_sse(&rest, &sums)));
+        if let Some(variance) = seasonal::explains(&rest, period, rivals) {
+            explained.push((from, variance));
+        }
+        if from == 0 {
+            break;
+        }
+    }
+    let best = explained.iter().map(|e| e.1).fold(f64::INFINITY, f64::min);
+    let longest = explained.iter().rev().find(|e| e.1 <= AS_WELL * best)?;
+    Some(longest.0)
 }
 
 /// Running sums of n, u, u², y, uy, y².
@@ -88,14 +125,17 @@ fn smooth_sse(p: &Points, sums: &Sums) -> f64 {
     sums.line(0, p.len()).3.min(best_sse(p, &PLATEAUS)).min(best_sse(p, &GROWTHS))
 }
 
+/// Where two lines explain the points best, and the residual sum of squares that they leave.
+fn two_lines(sums: &Sums) -> Option<(usize, f64)> {
+    let n = sums.0.len() - 1;
+    (MIN_SIDE..=n.saturating_sub(MIN_SIDE))
+        .map(|k| (k, sums.line(0, k).3 + sums.line(k, n).3))
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+}
+
 fn split(p: &Points, sums: &Sums, smooth: f64) -> Option<(usize, bool)> {
     let n = p.len();
-    if n < 2 * MIN_SIDE {
-        return None;
-    }
-    let (at, two) = (MIN_SIDE..=n - MIN_SIDE)
-        .map(|k| (k, sums.line(0, k).3 + sums.line(k, n).3))
-        .min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (at, two) = two_lines(sums)?;
     let spread = stats::range(&p.y);
     // Differences below a ten-thousandth of the range are rounding.
     let rounding = 1e-8 * spread * spread * n as f64;
@@ -147,6 +187,24 @@ mod tests {
         let change = last_change(&points(90, |u| (u + 0.3).max(0.0)), None);
         assert!((61..=66).contains(&change.start), "{change:?}");
         assert_eq!(change.onset, change.start);
+    }
+
+    #[test]
+    fn a_leak_that_follows_the_day_is_cut_from_the_quiet_before_it() {
+        // Quiet, then growth in the first half of each cycle only.
+        let grown = |u: f64| {
+            let cycles = (u + 0.55).max(0.0) / 0.3;
+            cycles.floor() + (2.0 * cycles.fract()).min(1.0)
+        };
+        let change = last_change(&points(120, |u| 0.3 * grown(u)), Some(0.3));
+        assert_eq!(change.cycle, Some(0.3));
+        assert!((30..=66).contains(&change.start), "{change:?}");
+        // Without a known day its last pause is taken for the present.
+        assert_eq!(last_change(&points(120, |u| 0.3 * grown(u)), None).cycle, None);
+        // A bend, or growth out of the quiet, is no wave.
+        for f in [|u: f64| (u + 0.4).max(0.0), |u: f64| u + (u + 0.2).max(0.0)] {
+            assert_eq!(last_change(&points(120, f), Some(0.3)).cycle, None);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ const SEASON_FROM: f64 = 0.3;
 const TREND_BLOCKS: usize = 12;
 /// When does the series meet its threshold? See the [crate documentation](crate) for an example.
 ///
-/// The value is segmented (restarts, changed limits, change points), six models are fitted to the present segment and
+/// The value is segmented (restarts, changed limits, change points), the models are fitted to the present segment and
 /// weighted by how well they would have forecast it, and simulated paths of the mixture are followed to the threshold
 /// (DESIGN §6). The papers behind each step are named in its module.
 ///
@@ -265,7 +265,7 @@ impl Course {
         };
         let best = fits
             .iter()
-            .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_)))
+            .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_) | Fit::Walk(_)))
             .map(|f| (&f.1, misfit(&f.1)))
             .min_by(|a, b| a.1.total_cmp(&b.1));
         let residuals: Vec<f64> = hull

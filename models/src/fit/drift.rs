@@ -24,13 +24,18 @@ pub(crate) struct Drift {
 impl Drift {
     /// `line` is the robust line through the same points.
     pub(crate) fn fit(u: &[f64], y: &[f64], line: &Line) -> Option<Self> {
+        Self::with_slope(u, y, (line.slope, line.slope_se))
+    }
+
+    /// From a slope and its standard error.
+    pub(crate) fn with_slope(u: &[f64], y: &[f64], (slope, slope_se): (f64, f64)) -> Option<Self> {
         let n = y.len();
         let lag = (n / 8).max(1);
         if n < 2 * NEWEST || u[n - 1] <= u[0] {
             return None;
         }
         let noise = stats::noise_sd(y);
-        let off = |i: usize| y[i] - line.slope * u[i];
+        let off = |i: usize| y[i] - slope * u[i];
         let (mut squares, mut time) = (0.0, 0.0);
         for i in lag..n {
             // Noise at both ends is not wandering.
@@ -43,8 +48,8 @@ impl Drift {
         let fit = Self {
             level: stats::median(&y[n - NEWEST..]),
             at: u[n - NEWEST..].iter().sum::<f64>() / NEWEST as f64,
-            slope: line.slope,
-            slope_se: line.slope_se.hypot(wander / span.sqrt()),
+            slope,
+            slope_se: slope_se.hypot(wander / span.sqrt()),
             wander,
             noise,
         };
@@ -60,9 +65,15 @@ impl Drift {
         }
     }
 
-    pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend<'_> {
+    /// Level now and slope of a possible course.
+    pub(crate) fn course(&self, z_slope: f64, z_level: f64) -> (f64, f64) {
         let slope = self.slope + self.slope_se * z_slope;
-        Trend::Line { level: self.level + 0.5 * self.noise * z_level - slope * self.at, slope }
+        (self.level + 0.5 * self.noise * z_level - slope * self.at, slope)
+    }
+
+    pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend<'_> {
+        let (level, slope) = self.course(z_slope, z_level);
+        Trend::Line { level, slope }
     }
 }
 

@@ -36,6 +36,8 @@ pub enum ModelKind {
     Accelerating,
     /// Line under a wave that repeats.
     Seasonal,
+    /// Walk with drift from the newest level, under a wave that repeats.
+    SeasonalDrift,
     /// Theil–Sen line through the peaks of a saw-tooth whose floors rise.
     SawTooth,
 }
@@ -52,6 +54,7 @@ impl ModelKind {
             Self::Saturating => "saturating",
             Self::Accelerating => "accelerating",
             Self::Seasonal => "seasonal",
+            Self::SeasonalDrift => "seasonal_drift",
             Self::SawTooth => "saw_tooth",
         }
     }
@@ -113,6 +116,7 @@ pub(crate) enum Fit {
     Holt(holt::Holt),
     Curve(curve::Curve),
     Seasonal(Box<seasonal::Seasonal>),
+    Walk(Box<seasonal::Walk>),
 }
 
 impl Fit {
@@ -125,6 +129,7 @@ impl Fit {
             Self::Holt(f) => f.predict(u),
             Self::Curve(f) => f.predict(u),
             Self::Seasonal(f) => f.predict(u),
+            Self::Walk(f) => f.predict(u),
         }
     }
 
@@ -139,6 +144,7 @@ impl Fit {
             Self::Holt(f) => f.draw(z1 * inflate, z2),
             Self::Curve(f) => f.draw(z1 * inflate, z2, u),
             Self::Seasonal(f) => f.draw(z1 * inflate, z2),
+            Self::Walk(f) => f.draw(z1 * inflate, z2),
         }
     }
 }
@@ -192,6 +198,8 @@ impl<'a> Fitter<'a> {
         let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));
         fits.extend(curve(&self.plateau).map(|c| (ModelKind::Saturating, Fit::Curve(c))));
         fits.extend(curve(&self.growth).map(|c| (ModelKind::Accelerating, Fit::Curve(c))));
+        let walk = seasonal.as_ref().filter(|_| self.walks).and_then(|s| s.walk(u, y));
+        fits.extend(walk.map(|w| (ModelKind::SeasonalDrift, Fit::Walk(Box::new(w)))));
         fits.extend(seasonal.map(|s| (ModelKind::Seasonal, Fit::Seasonal(Box::new(s)))));
         fits
     }

@@ -4,6 +4,7 @@
 //! amplitudes are shrunk (ridge, prior standard deviation falling with the harmonic), so that a little more than one cycle
 //! already tells trend from wave as far as it can be told. The cycle is one known beforehand (a day) or the best of a grid.
 
+use super::drift::Drift;
 use super::{Gaussian, Trend};
 use crate::prepare::Points;
 use crate::{cholesky, stats};
@@ -20,7 +21,7 @@ const AMPLITUDE: f64 = 0.4;
 const PHASES: usize = 64;
 /// Cycles that must have been seen of a cycle that was searched for, and of one that is known.
 const CYCLES_FOUND: f64 = 2.2;
-const CYCLES_KNOWN: f64 = 1.1;
+pub(crate) const CYCLES_KNOWN: f64 = 1.1;
 /// A cycle is at least so many points long.
 const POINTS_PER_CYCLE: f64 = 8.0;
 /// A season explains at least this share of what the best smooth course leaves.
@@ -38,19 +39,31 @@ pub(crate) fn find(points: &Points, smooth: f64, known: Option<f64>) -> Option<f
     // Three steps per cycle that fits in: neighbours on the grid differ by a third of a cycle over the window.
     let found =
         (0..60).map(|i| span / (CYCLES_FOUND + f64::from(i) / 3.0)).filter(|p| *p >= shortest);
-    let known = known.filter(|p| *p >= shortest && span >= CYCLES_KNOWN * p);
-    let sse = |period: f64| Some((period, Seasonal::fit(&points.u, &points.y, period)?.sse));
-    let best =
-        |all: &mut dyn Iterator<Item = f64>| all.filter_map(sse).min_by(|a, b| a.1.total_cmp(&b.1));
     // What is known needs no search, and so no margin for having searched.
-    let limit = (1.0 - EXPLAINS) * smooth;
-    if let Some((period, sse)) = best(&mut known.into_iter())
-        && sse < limit
-    {
+    let known = known.filter(|p| span >= CYCLES_KNOWN * p);
+    if let Some(period) = known.filter(|p| explains(points, *p, [smooth]).is_some()) {
         return Some(period);
     }
-    let (period, sse) = best(&mut found.into_iter())?;
-    (sse < 0.5 * limit).then_some(period)
+    let sse = |period: f64| Some((period, Seasonal::fit(&points.u, &points.y, period)?.sse));
+    let (period, sse) = found.filter_map(sse).min_by(|a, b| a.1.total_cmp(&b.1))?;
+    (sse < 0.5 * (1.0 - EXPLAINS) * smooth).then_some(period)
+}
+
+/// Variance that a line under a wave of a known cycle leaves, if it explains the points far better than each of its rivals
+/// does (residual sums of squares; no more of them are asked for than it takes to lose).
+pub(crate) fn explains(
+    points: &Points,
+    period: f64,
+    rivals: impl IntoIterator<Item = f64>,
+) -> Option<f64> {
+    let n = points.len();
+    let span = points.u.last()? - points.u.first()?;
+    if period < POINTS_PER_CYCLE * span / n as f64 {
+        return None;
+    }
+    let sse = Seasonal::fit(&points.u, &points.y, period)?.sse;
+    let far_better = rivals.into_iter().all(|rival| sse < (1.0 - EXPLAINS) * rival);
+    far_better.then(|| sse / (n - PARAMETERS) as f64)
 }
 
 /// A wave of one cycle, tabulated.
@@ -182,6 +195,13 @@ impl Seasonal {
         }
     }
 
+    /// The walk that goes on from the newest level under the same wave: what has wandered off the line stays off.
+    pub(crate) fn walk(&self, u: &[f64], y: &[f64]) -> Option<Walk> {
+        let level: Vec<f64> = u.iter().zip(y).map(|(u, y)| y - self.wave.at(*u)).collect();
+        let drift = Drift::with_slope(u, &level, (self.slope, self.slope_se))?;
+        Some(Walk { drift, wave: self.wave.clone() })
+    }
+
     /// The wave alone.
     pub(crate) fn wave(&self, u: f64) -> f64 {
         self.wave.at(u)
@@ -195,6 +215,25 @@ impl Seasonal {
     pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend<'_> {
         let slope = self.slope + self.slope_se * z_slope;
         let level = self.level + self.level_se * z_level - slope * self.pivot;
+        Trend::Wave { level, slope, wave: &self.wave }
+    }
+}
+
+/// A walk with drift under a wave.
+#[derive(Debug, Clone)]
+pub(crate) struct Walk {
+    drift: Drift,
+    wave: Wave,
+}
+
+impl Walk {
+    pub(crate) fn predict(&self, u: f64) -> Gaussian {
+        let level = self.drift.predict(u);
+        Gaussian { mean: level.mean + self.wave.at(u), sd: level.sd }
+    }
+
+    pub(crate) fn draw(&self, z_slope: f64, z_level: f64) -> Trend<'_> {
+        let (level, slope) = self.drift.course(z_slope, z_level);
         Trend::Wave { level, slope, wave: &self.wave }
     }
 }
@@ -248,6 +287,20 @@ mod tests {
         let hit = fit.draw(0.0, 0.0).reaches(0.9);
         let truth = (0..100_000).map(|i| f64::from(i) * 1e-4).find(|u| 0.5 * u + wave(*u) >= 0.9);
         assert!((hit - truth.unwrap()).abs() < 0.05, "{hit} {truth:?}");
+    }
+
+    #[test]
+    fn a_walk_goes_on_from_where_it_is_under_the_same_wave() {
+        // A lump near the end stays, and the wave goes on.
+        let p = points(100, |u| 0.5 * u + wave(u) + if u > -0.1 { 0.3 } else { 0.0 });
+        let fit = Seasonal::fit(&p.u, &p.y, 0.4).unwrap();
+        let walk = fit.walk(&p.u, &p.y).unwrap();
+        let miss = |g: Gaussian, u: f64| (g.mean - (0.5 * u + wave(u) + 0.3)).abs();
+        for u in [0.05, 0.1, 0.2] {
+            let (of_walk, of_line) = (miss(walk.predict(u), u), miss(fit.predict(u), u));
+            assert!(of_walk < 0.15 && of_walk < of_line, "{u}: {of_walk} {of_line}");
+        }
+        assert!((walk.draw(0.0, 0.0).at(0.1) - walk.predict(0.1).mean).abs() < 1e-9);
     }
 
     #[test]
