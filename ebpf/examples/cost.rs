@@ -1,6 +1,7 @@
 //! What the kernel programs cost: the same work with and without them, interleaved, as CPU time of the whole process.
 //!
-//! Run as root on a quiet machine: `cargo run --release -p tapio-ebpf --example cost [TRIALS [WORDS]]`, with words only
+//! Run as root on a quiet machine, best on one CPU (`taskset -c 1`), where no scheduler puts both ends of a connection here or
+//! there: `cargo run --release -p tapio-ebpf --example cost [TRIALS [WORDS]]`, with words only
 //! what has them in its name. Prints medians and the spread
 //! (first to third quartile) of the differences of neighbouring trials. Work that another process does is not in it; on the
 //! loopback the kernel's work for both ends is.
@@ -63,6 +64,15 @@ fn allocations() -> f64 {
         black_box(&live);
     })
 }
+
+/// The same work in a process of its own: what loading leaves behind in this one's allocator is not in it.
+fn in_child(work: &str) -> f64 {
+    let exe = std::env::current_exe().unwrap();
+    let out = std::process::Command::new(exe).args([WORK, work]).output().unwrap();
+    String::from_utf8(out.stdout).unwrap().trim().parse().unwrap()
+}
+
+const WORK: &str = "--work";
 
 const REQUEST: &[u8] =
     b"GET /api/v1/items/12345?page=2 HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: cost\r\n\
@@ -287,6 +297,13 @@ fn resident() -> u64 {
 }
 
 fn main() {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(WORK) {
+        let work = if args.next().as_deref() == Some("faults") { page_faults } else { allocations };
+        work();
+        println!("{}", work());
+        return;
+    }
     let trials = std::env::args().nth(1).map_or(21, |t| t.parse().unwrap());
     let none = LoadOptions::none();
     let memory = LoadOptions { memory: true, ..none.clone() };
@@ -301,8 +318,10 @@ fn main() {
         (nanoseconds(ClockId::ProcessCPUTime) - cpu_began) / 1e9
     );
     println!("{trials} pairs of trials each");
-    compare("page fault, nothing loaded (noise)", &none, trials, page_faults);
-    compare("page fault, memory", &memory, trials, page_faults);
+    let (faults, allocations) = (|| in_child("faults"), || in_child("allocations"));
+    compare("page fault, nothing loaded (noise)", &none, trials, faults);
+    compare("page fault, memory", &memory, trials, faults);
+    compare("allocation, nothing loaded (noise)", &none, trials, allocations);
     compare("allocation, memory", &memory, trials, allocations);
     compare("HTTP transaction, nothing loaded (noise)", &none, trials, transactions);
     compare("HTTP transaction, http, both ends watched", &http, trials, transactions);

@@ -1,4 +1,4 @@
-//! What collecting and storing cost on this machine: `cargo run -p tapio-ingest --example cost -- [CGROUPS] [TICKS]`.
+//! What collecting and storing cost on this machine: `cargo run -p tapio-ingest --example collector_cost -- [CGROUPS] [TICKS]`.
 //!
 //! As root with a v1 memory controller it makes CGROUPS (default 200) cgroups in every controller, each with a process,
 //! ticks once a second and prints the CPU time of a tick; then it times appends to the acknowledgement on the disk under
