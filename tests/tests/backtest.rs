@@ -141,8 +141,9 @@ fn a_store_is_back_tested_by_the_kills_it_remembers() {
     for table in ["resources", "series", "events"] {
         let def = catalog().get(table).unwrap();
         for name in packs {
-            let path = pack(name).join(format!("{table}.parquet"));
-            let rows = read_parquet(def, table, fs::read(path).unwrap().into()).unwrap();
+            // A quiet one has no events.
+            let Ok(bytes) = fs::read(pack(name).join(format!("{table}.parquet"))) else { continue };
+            let rows = read_parquet(def, table, bytes.into()).unwrap();
             let log = store.table(def);
             runtime.block_on(async {
                 let file = log.write_file(&date_of(1_795_392_000_000_000), &rows).await.unwrap();
