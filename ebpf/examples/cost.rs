@@ -1,10 +1,9 @@
 //! What the kernel programs cost: the same work with and without them, interleaved, as CPU time of the whole process.
 //!
-//! Run as root on a quiet machine, best on one CPU (`taskset -c 1`), where no scheduler puts both ends of a connection here or
-//! there: `cargo run --release -p tapio-ebpf --example cost [TRIALS [WORDS]]`, with words only
-//! what has them in its name. Prints medians and the spread
-//! (first to third quartile) of the differences of neighbouring trials. Work that another process does is not in it; on the
-//! loopback the kernel's work for both ends is.
+//! Run as root on a quiet machine, best on one CPU (`taskset -c 1`), where no scheduler puts both ends of a connection here
+//! or there: `cargo run --release -p tapio-ebpf --example cost [TRIALS [WORDS]]`, with words only what has them in its name.
+//! Prints medians and the spread (first to third quartile) of the differences of neighbouring trials. Work that another
+//! process does is not in it; on the loopback the kernel's work for both ends is.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{

@@ -4,7 +4,7 @@
  *
  * The kernel counts the memory of each address space and the most it ever was; a pass over all tasks reads both. Nothing
  * runs when memory changes: a program on the tracepoint `rss_stat` that kept one entry of a hash up to date cost a page
- * fault 3 % and a program that allocates much 4 %, and knew nothing more.
+ * fault 3 % and knew nothing more.
  */
 #include "task.h"
 

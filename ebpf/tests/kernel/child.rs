@@ -1,4 +1,4 @@
-//! Processes that the tests watch: this very test binary, run again with one test and a role.
+//! Processes that the tests watch: this very test binary, run again with one test and a role, or a Python script.
 
 use std::{
     fs::{self, Permissions},
@@ -41,6 +41,13 @@ impl Role {
         Self::run(shell, role, cgroup_procs, &exe, Some(dir))
     }
 
+    /// A script that begins its answers with `> `; the first one says that it is ready.
+    pub fn python(script: &str) -> Self {
+        let mut python = Command::new("python3");
+        python.args(["-c", script]);
+        Self::spawn(python, None)
+    }
+
     fn run(
         mut shell: Command,
         role: &str,
@@ -50,8 +57,12 @@ impl Role {
     ) -> Self {
         let join = cgroup_procs.map_or(String::new(), |p| format!("echo $$ > {} && ", p.display()));
         let run = format!("{join}exec {} --exact child::role --nocapture -q", exe.display());
-        shell.args(["-c", &run]).env(ROLE, role).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = shell.spawn().unwrap();
+        shell.args(["-c", &run]).env(ROLE, role);
+        Self::spawn(shell, dir)
+    }
+
+    fn spawn(mut command: Command, dir: Option<TempDir>) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let mut role = Self { child, input, output: BufReader::new(output), _dir: dir };
         role.answer().expect("the child is ready");

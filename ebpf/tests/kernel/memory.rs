@@ -1,10 +1,6 @@
 //! Memory per process and the life of processes.
 
-use std::{
-    collections::HashMap,
-    fs,
-    process::{Command, Stdio},
-};
+use std::{collections::HashMap, fs, process::Command};
 
 use tapio_ebpf::{LifeEvent, LifeKind, LoadOptions, Memory, ProcessMemory, Programs};
 
@@ -124,7 +120,7 @@ fn a_fork_does_not_disturb_the_parent() {
     let memory = programs.memory.as_mut().unwrap();
     let script = "import os, sys\n\
         kept = bytearray(64 << 20)\n\
-        print('ready', flush=True)\n\
+        print('> ready', flush=True)\n\
         sys.stdin.readline()\n\
         pids = [os.fork() for _ in range(1)]\n\
         if pids[0] == 0: sys.stdin.readline(); os._exit(3)\n\
@@ -133,40 +129,25 @@ fn a_fork_does_not_disturb_the_parent() {
         \x20   if pid == 0: os._exit(0)\n\
         \x20   os.waitpid(pid, 0)\n\
         more = bytearray(8 << 20)\n\
-        print(pids[0], flush=True)\n\
+        print('>', pids[0], flush=True)\n\
         os.waitpid(pids[0], 0)\n";
-    let mut parent = Command::new("python3")
-        .args(["-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = std::io::BufReader::new(parent.stdout.take().unwrap());
-    let mut line = || {
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
-        line.trim().to_owned()
-    };
-    let mut input = parent.stdin.take().unwrap();
-    let mut go = || std::io::Write::write_all(&mut input, b"\n").unwrap();
-    assert_eq!(line(), "ready");
-    let before = of(memory, parent.id()).unwrap();
+    let mut parent = Role::python(script);
+    let before = of(memory, parent.tgid()).unwrap();
     assert!(before.memory.anon_bytes >= 64 << 20, "{before:?}");
-    go();
-    let child: u32 = line().parse().unwrap();
-    let after = of(memory, parent.id()).unwrap();
+    let child: u32 = parent.step().unwrap().parse().unwrap();
+    let after = of(memory, parent.tgid()).unwrap();
     let of_child = of(memory, child).unwrap();
     // The child shares the pages, each of the two has them mapped.
     assert!(of_child.memory.anon_bytes >= 64 << 20, "{of_child:?}");
     assert_eq!(after.start_ns, before.start_ns);
-    let off = after.memory.anon_bytes.abs_diff(proc_anon(parent.id()));
+    let off = after.memory.anon_bytes.abs_diff(proc_anon(parent.tgid()));
     assert!(off <= held_back(), "{after:?}, off by {off}");
     assert!(after.memory.anon_bytes >= before.memory.anon_bytes + (8 << 20) - held_back());
-    go();
-    assert!(parent.wait().unwrap().success());
+    assert_eq!(parent.step(), None);
+    assert!(parent.child.wait().unwrap().success());
     let mut all = Vec::new();
     memory.read(&mut all).unwrap();
-    assert!(all.iter().all(|p| p.tgid != parent.id() && p.tgid != child));
+    assert!(all.iter().all(|p| p.tgid != parent.tgid() && p.tgid != child));
 }
 
 fn proc_anon(pid: u32) -> u64 {
@@ -266,36 +247,27 @@ fn a_peak_is_that_of_proc() {
         for mib in (96, 32):\n\
         \x20   kept = bytearray(mib << 20)\n\
         \x20   del kept\n\
-        \x20   print('gone', flush=True)\n\
+        \x20   print('> gone', flush=True)\n\
         \x20   sys.stdin.readline()\n";
-    let mut child = Command::new("python3")
-        .args(["-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut input = child.stdin.take().unwrap();
+    let mut child = Role::python(script);
     let mut programs = None;
-    for _ in 0..2 {
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+    for answer in [Some("gone"), None] {
         let memory = programs.get_or_insert_with(memory).memory.as_mut().unwrap();
-        let seen = of(memory, child.id()).unwrap();
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let seen = of(memory, child.tgid()).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", child.tgid())).unwrap();
         let hwm = kib(&status, "VmHWM:").unwrap() * 1024;
         assert!(hwm >= 96 << 20, "{status}");
         assert!(seen.peak_rss_bytes.abs_diff(hwm) <= held_back(), "{seen:?}, /proc {hwm}");
         assert!(seen.memory.rss_bytes() + (64 << 20) < seen.peak_rss_bytes, "{seen:?}");
-        std::io::Write::write_all(&mut input, b"\n").unwrap();
+        assert_eq!(child.step().as_deref(), answer);
     }
-    assert!(child.wait().unwrap().success());
+    assert!(child.child.wait().unwrap().success());
     let memory = programs.as_mut().unwrap().memory.as_mut().unwrap();
     let mut told = Vec::new();
     let peak = wait("the end of the process", || {
         memory.poll_life(&mut told);
         told.iter().find_map(|e| match e.kind {
-            LifeKind::Exit { peak_rss_bytes, .. } if e.tgid == child.id() => Some(peak_rss_bytes),
+            LifeKind::Exit { peak_rss_bytes, .. } if e.tgid == child.tgid() => Some(peak_rss_bytes),
             _ => None,
         })
     });

@@ -34,7 +34,7 @@ pub(crate) const PLATEAUS: [Shape; 9] = [
     Shape::Exp(-9.0),
     Shape::Exp(-14.0),
 ];
-/// From almost straight to a growth by e in a ninth of the window.
+/// From almost straight to a growth by e in a ninth of the window: a coarse grid, enough to say that a course is bent.
 pub(crate) const GROWTHS: [Shape; 9] = [
     Shape::Power(1.5),
     Shape::Power(2.0),
@@ -47,9 +47,9 @@ pub(crate) const GROWTHS: [Shape; 9] = [
     Shape::Exp(9.0),
 ];
 
-/// Growth from the start of the window or from a time within it, from almost straight to very bent. Neighbours are close: what
-/// lies between two shapes is forecast by neither.
-pub(crate) const LATE_GROWTHS: [Shape; 30] = [
+/// The grid to forecast with: growth from the start of the window or from a time within it, from almost straight to very bent.
+/// Finer than [`GROWTHS`], because a course between two shapes that lie far apart is forecast well by neither.
+pub(crate) const FORECAST_GROWTHS: [Shape; 30] = [
     Shape::Power(1.2),
     Shape::Power(1.5),
     Shape::Power(1.75),
