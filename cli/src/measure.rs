@@ -6,7 +6,7 @@ use crate::model::Resources;
 /// neither level nor limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
-    /// The type: `oom`, `disk_full`, `inodes`, `pids` or `fds`.
+    /// The type: `oom`, `disk_full`, `inodes`, `pids`, `fds` or `heap`.
     pub kind: &'static str,
     /// The table that its rows are in.
     table: &'static str,
@@ -26,7 +26,7 @@ pub struct Measure {
     pub happened: &'static str,
 }
 
-const MEASURES: [Measure; 5] = [
+const MEASURES: [Measure; 6] = [
     Measure {
         kind: "oom",
         table: "resources",
@@ -83,6 +83,18 @@ const MEASURES: [Measure; 5] = [
         eta_title: "NONE LEFT IN",
         happened: "no file can be opened any more by",
     },
+    Measure {
+        kind: "heap",
+        table: "resources",
+        // How full the heap itself is only the runtime knows.
+        level: "memory_rss_bytes",
+        limit: "heap_limit_bytes",
+        noun: "full heap",
+        verb: "fill its heap",
+        title: "MEMORY / HEAP LIMIT",
+        eta_title: "FULL IN",
+        happened: "memory has reached the heap limit of",
+    },
 ];
 
 impl Measure {
@@ -114,6 +126,7 @@ impl Measure {
                 .map(|(used, free)| (used, used + free)),
             "inodes" => r.inodes_used.zip(r.inodes_limit),
             "pids" => r.pids.zip(r.pids_limit),
+            "heap" => r.memory_rss_bytes.zip(r.heap_limit_bytes),
             _ => r.fds.zip(r.fds_limit),
         }
     }

@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 use serde_json::{Map, Value};
+use tapio_sql::words::is_of_bytes;
 
 use crate::cell::{Row, rows};
 
@@ -103,6 +104,7 @@ pub struct Resources {
     pub oom_kills: Option<i64>,
     pub fds: Option<i64>,
     pub fds_limit: Option<i64>,
+    pub heap_limit_bytes: Option<i64>,
     pub disk_used_bytes: Option<i64>,
     pub disk_available_bytes: Option<i64>,
     pub inodes_used: Option<i64>,
@@ -130,7 +132,7 @@ pub struct Prediction {
     pub model: Option<String>,
     pub window_seconds: Option<f64>,
     pub samples: Option<i64>,
-    /// In bytes for `oom` and `disk_full`, in things for the rest.
+    /// In bytes for `oom`, `heap` and `disk_full`, in things for the rest.
     pub slope_per_second: Option<f64>,
     pub cannot_say: Option<String>,
 }
@@ -143,7 +145,7 @@ impl Prediction {
 
     /// Whether its amounts are bytes.
     pub fn is_of_bytes(&self) -> bool {
-        matches!(self.kind.as_str(), "oom" | "disk_full")
+        is_of_bytes(&self.kind)
     }
 }
 
@@ -263,6 +265,7 @@ fn resources(row: Row<'_>) -> Resources {
         oom_kills: row.int("oom_kills"),
         fds: row.int("fds"),
         fds_limit: row.int("fds_limit"),
+        heap_limit_bytes: row.int("heap_limit_bytes"),
         disk_used_bytes: row.int("disk_used_bytes"),
         disk_available_bytes: row.int("disk_available_bytes"),
         inodes_used: row.int("inodes_used"),

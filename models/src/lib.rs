@@ -8,7 +8,6 @@
 //! - [`calibration`]: from what the models say to what comes true.
 //! - [`generator`], [`score`], [`baseline`]: labelled runs, the score per run, and what operators use today on the same runs.
 //! - [`attribution`]: which route of a service retains memory, bytes per request.
-//! - [`runtime_cap`]: a runtime's own cap below the limit.
 //! - [`Moments`] and [`linear_crossing_s`]: the exact, mergeable integer screen that runs over every series first.
 //! - [`Alarm`]: probabilities become episodes.
 //! - [`predict_linear`]: Prometheus' answer to the same question, to be compared with.
@@ -49,7 +48,6 @@ mod prepare;
 mod report;
 mod residuals;
 mod rng;
-mod runtime_cap;
 mod sawtooth;
 pub mod score;
 mod segment;
@@ -69,7 +67,6 @@ pub use fit::ModelKind;
 pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
-pub use runtime_cap::{Runtime, RuntimeCap, runtime_cap};
 pub use score::{Report, ScoreOptions, score_runs, scoreboard};
 pub use state::SeriesState;
 pub use types::{

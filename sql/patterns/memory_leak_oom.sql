@@ -13,6 +13,8 @@
 -- What counts is limit - headroom: it reaches the limit when this cgroup or one above it does, whichever comes first.
 -- A cheap screen (exact least squares over the window and over its last minute) decides who gets the full forecast over
 -- the whole window; for all others the last two minutes are enough to say that nothing is coming.
+-- Where the process that grows has a limit of its own that comes first (-Xmx, --max-old-space-size), an OOM kill is not
+-- predicted: its heap ends there (process_limit_exhaustion says when). A tenth of the limit is left for what is not heap.
 WITH subject AS (
   SELECT series_id, CAST(max(node) AS VARCHAR) AS node, CAST(max(cgroup) AS VARCHAR) AS cgroup
   FROM series
@@ -56,36 +58,49 @@ WITH subject AS (
   GROUP BY series_id
 ), process AS (
   SELECT series_id, CAST(max(name) AS VARCHAR) AS name, CAST(max(node) AS VARCHAR) AS node, max(pid) AS pid,
-    CAST(max(cgroup) AS VARCHAR) AS cgroup
+    CAST(max(cgroup) AS VARCHAR) AS cgroup,
+    -- That of Go is soft.
+    CAST(max(CASE WHEN runtime <> 'go' THEN heap_limit_option END) AS VARCHAR) AS heap_option
   FROM series
   WHERE kind = 'process'
   GROUP BY series_id
 ), growth AS (
-  SELECT p.node, unnest(tapio_ancestors(p.cgroup)) AS cgroup, p.name, p.pid, g.slope, g.series_id
+  SELECT p.node, unnest(tapio_ancestors(p.cgroup)) AS cgroup, p.name, p.pid, g.slope, g.series_id, p.heap_option,
+    CASE WHEN p.heap_option IS NOT NULL THEN g.own['c2'] - g.own['c1'] END AS heap_room
   FROM (
-    SELECT series_id, tapio_trend(ts, memory_rss_bytes) AS slope
+    SELECT series_id, tapio_trend(ts, memory_rss_bytes) AS slope, tapio_last(ts, memory_rss_bytes, heap_limit_bytes) AS own
     FROM resources
     WHERE ts > tapio_ago($as_of, $lookback_seconds) AND memory_limit_bytes IS NULL
     GROUP BY series_id
   ) g JOIN process p ON p.series_id = g.series_id
   WHERE g.slope > 0
 ), grower AS (
-  SELECT node, cgroup, name, pid, slope
+  SELECT node, cgroup, name, pid, slope, heap_option, heap_room
   FROM (
     SELECT *, row_number() OVER (PARTITION BY node, cgroup ORDER BY slope DESC, series_id) AS place FROM growth
   )
   WHERE place = 1
-), judged AS (
+), joined AS (
   SELECT f.series_id, f.f, f.first_ts, f.last_ts, e.changes, e.kills, e.last_kill, e.recent_kills,
     g.name AS grower, g.pid AS grower_pid, g.slope AS grower_slope,
     extract(epoch FROM $as_of) - extract(epoch FROM e.last_kill) AS kill_age,
     e.recent_kills IS NOT NULL AS killed,
-    CASE WHEN f.f['probability'] >= $critical_probability THEN 'critical'
-         WHEN f.f['probability'] >= $warning_probability THEN 'warning' END AS predicted
+    -- At the end of the heap all else has grown as it does now.
+    CASE WHEN f.f['probability'] >= $warning_probability AND g.heap_room > 0
+        AND f.f['level'] + g.heap_room * greatest(c.trend / g.slope, 1.0) <= 0.9 * f.f['threshold']
+      THEN 'growth of ' || g.name || ' (pid ' || CAST(g.pid AS VARCHAR) || ') ends at its own limit ' || g.heap_option
+        || ', before that of the cgroup; pid:' || CAST(g.pid AS VARCHAR) || ' is the target that says when' END AS ends_before
   FROM forecast f
+  JOIN screen c ON c.series_id = f.series_id
   JOIN subject s ON s.series_id = f.series_id
   LEFT JOIN event e ON e.series_id = f.series_id
   LEFT JOIN grower g ON g.node = s.node AND g.cgroup = s.cgroup
+), judged AS (
+  SELECT *, ends_before IS NULL AS foreseen, coalesce(f['cannot_say'], ends_before) AS no_prediction,
+    CASE WHEN ends_before IS NOT NULL THEN NULL
+         WHEN f['probability'] >= $critical_probability THEN 'critical'
+         WHEN f['probability'] >= $warning_probability THEN 'warning' END AS predicted
+  FROM joined
 ), finding AS (
   -- The prediction, with or without an alarm; a recent kill takes its place in the report where there is no alarm.
   SELECT *, predicted IS NOT NULL AS is_alarm, predicted IS NULL AND killed AS is_kill, true AS says FROM judged
@@ -96,13 +111,13 @@ SELECT series_id,
   CASE WHEN is_kill THEN last_kill ELSE coalesce(f['segment_start'], first_ts) END AS window_start,
   CASE WHEN is_kill THEN last_kill ELSE last_ts END AS window_end,
   CASE WHEN is_kill THEN 'error' ELSE predicted END AS severity,
-  CASE WHEN is_kill THEN recent_kills ELSE f['probability'] END AS score,
+  CASE WHEN is_kill THEN recent_kills WHEN foreseen THEN f['probability'] END AS score,
   CASE WHEN is_kill THEN 'OOM kill ' || tapio_format_duration(kill_age) || ' ago'
        WHEN f['eta_seconds'] IS NOT NULL THEN 'OOM predicted in ' || tapio_format_duration(f['eta_seconds'])
        ELSE 'OOM possible within ' || tapio_format_duration(f['horizon_seconds']) END AS title,
   CASE WHEN is_kill THEN 'The kernel killed ' || CAST(CAST(recent_kills AS BIGINT) AS VARCHAR)
          || ' process(es) here for lack of memory in the last ' || tapio_format_duration($recent_seconds)
-       WHEN f['cannot_say'] IS NOT NULL THEN 'No prediction: ' || f['cannot_say']
+       WHEN no_prediction IS NOT NULL THEN 'No prediction: ' || no_prediction
        ELSE CASE WHEN f['slope_per_second'] > 0
            THEN 'Memory grows at ' || tapio_format_bytes(f['slope_per_second']) || '/s over the last '
              || tapio_format_duration(f['window_seconds'])
@@ -120,17 +135,17 @@ SELECT series_id,
     CASE WHEN is_alarm THEN changes END,
     CASE WHEN is_alarm OR is_kill THEN kills END) AS evidence,
   CASE WHEN says THEN 'oom' END AS "type",
-  CASE WHEN says THEN f['eta_seconds'] END AS eta_seconds,
-  CASE WHEN says THEN f['eta_low80_seconds'] END AS eta_low_seconds,
-  CASE WHEN says THEN f['eta_high80_seconds'] END AS eta_high_seconds,
-  CASE WHEN says THEN f['eta_low99_seconds'] END AS eta_low99_seconds,
-  CASE WHEN says THEN f['eta_high99_seconds'] END AS eta_high99_seconds,
-  CASE WHEN says THEN f['probability'] END AS probability,
+  CASE WHEN says AND foreseen THEN f['eta_seconds'] END AS eta_seconds,
+  CASE WHEN says AND foreseen THEN f['eta_low80_seconds'] END AS eta_low_seconds,
+  CASE WHEN says AND foreseen THEN f['eta_high80_seconds'] END AS eta_high_seconds,
+  CASE WHEN says AND foreseen THEN f['eta_low99_seconds'] END AS eta_low99_seconds,
+  CASE WHEN says AND foreseen THEN f['eta_high99_seconds'] END AS eta_high99_seconds,
+  CASE WHEN says AND foreseen THEN f['probability'] END AS probability,
   CASE WHEN says THEN $horizon_seconds END AS horizon_seconds,
   CASE WHEN says THEN f['model'] END AS model,
   CASE WHEN says THEN f['window_seconds'] END AS window_seconds,
   CASE WHEN says THEN f['samples'] END AS samples,
   CASE WHEN says THEN f['slope_per_second'] END AS slope_per_second,
-  CASE WHEN says THEN f['cannot_say'] END AS cannot_say
+  CASE WHEN says THEN no_prediction END AS cannot_say
 FROM finding
 ORDER BY series_id, window_start

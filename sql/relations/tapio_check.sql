@@ -10,7 +10,8 @@ WITH subject AS (
 ), latest AS (
   SELECT series_id,
     tapio_last(ts, memory_usage_bytes, memory_working_set_bytes, memory_rss_bytes, memory_level_bytes,
-      memory_limit_bytes, memory_headroom_bytes, pids, pids_limit, restarts, oom_kills, fds, fds_limit) AS r,
+      memory_limit_bytes, memory_headroom_bytes, pids, pids_limit, restarts, oom_kills, fds, fds_limit,
+      heap_limit_bytes) AS r,
     tapio_trend(ts, cpu_usage_us) FILTER (WHERE ts > $as_of - INTERVAL '1 minute') AS cpu_us_per_second
   FROM resources
   WHERE ts > $as_of - INTERVAL '5 minutes'
@@ -30,8 +31,8 @@ WITH subject AS (
     r['c1'] AS memory_usage_bytes, r['c2'] AS memory_working_set_bytes, r['c3'] AS memory_rss_bytes,
     r['c4'] AS memory_level_bytes, r['c5'] AS memory_limit_bytes, r['c6'] AS memory_headroom_bytes,
     cpu_us_per_second / 10000.0 AS cpu_percent, r['c7'] AS pids, r['c8'] AS pids_limit, r['c9'] AS restarts,
-    r['c10'] AS oom_kills, r['c11'] AS fds, r['c12'] AS fds_limit, d['c1'] AS disk_used_bytes,
-    d['c2'] AS disk_available_bytes, d['c3'] AS inodes_used, d['c4'] AS inodes_limit,
+    r['c10'] AS oom_kills, r['c11'] AS fds, r['c12'] AS fds_limit, r['c13'] AS heap_limit_bytes,
+    d['c1'] AS disk_used_bytes, d['c2'] AS disk_available_bytes, d['c3'] AS inodes_used, d['c4'] AS inodes_limit,
     max(CASE f.severity WHEN 'critical' THEN 3 WHEN 'error' THEN 3 WHEN 'warning' THEN 2 ELSE 0 END)
       OVER (PARTITION BY s.series_id) AS worst,
     f."type", f.eta_seconds, f.eta_low_seconds, f.eta_high_seconds, f.eta_low99_seconds, f.eta_high99_seconds,
@@ -43,7 +44,7 @@ WITH subject AS (
 SELECT series_id, workload_id, subject_kind, namespace, name, container, node, cgroup, unit, pid, workload, first_seen,
   last_seen, active, ts, age_seconds, memory_usage_bytes, memory_working_set_bytes, memory_rss_bytes,
   memory_level_bytes, memory_limit_bytes, memory_headroom_bytes, cpu_percent, pids, pids_limit, restarts, oom_kills,
-  fds, fds_limit, disk_used_bytes, disk_available_bytes, inodes_used, inodes_limit,
+  fds, fds_limit, heap_limit_bytes, disk_used_bytes, disk_available_bytes, inodes_used, inodes_limit,
   not_before, not_after,
   CASE WHEN worst = 3 THEN 'unhealthy'
        WHEN subject_kind = 'certificate' THEN CASE WHEN NOT active OR not_after <= $as_of THEN 'unknown'

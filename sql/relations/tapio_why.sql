@@ -30,13 +30,15 @@ WITH target AS (
   SELECT * FROM tapio_growth($target, $lookback_seconds)
 ), process AS (
   SELECT g.series_id AS subject_id, p.series_id, max(p.name) AS name, max(p.pid) AS pid, max(p.cgroup) AS cgroup,
-    tapio_trend(r.ts, r.memory_rss_bytes) AS slope
+    tapio_trend(r.ts, r.memory_rss_bytes) AS slope, max(p.heap_option) AS heap_option,
+    tapio_last(r.ts, r.memory_rss_bytes, r.heap_limit_bytes) AS own
   FROM growth g
   JOIN (
-    SELECT series_id, node, name, pid, cgroup, unnest(tapio_ancestors(cgroup)) AS above
+    SELECT series_id, node, name, pid, cgroup, heap_option, unnest(tapio_ancestors(cgroup)) AS above
     FROM (
       SELECT series_id, CAST(max(node) AS VARCHAR) AS node, CAST(max(name) AS VARCHAR) AS name, max(pid) AS pid,
-        CAST(max(cgroup) AS VARCHAR) AS cgroup
+        CAST(max(cgroup) AS VARCHAR) AS cgroup,
+        CAST(max(CASE WHEN runtime <> 'go' THEN heap_limit_option END) AS VARCHAR) AS heap_option
       FROM series WHERE kind = 'process' GROUP BY series_id
     )
   ) p ON p.node = g.node AND p.above = g.cgroup
@@ -101,7 +103,10 @@ WITH target AS (
     coalesce(g.proven, false) AS proven,
     coalesce(g.proven, false) AND p.slope >= $share_threshold * g.level_slope AS by_process,
     p.name AS process, p.pid AS process_pid, p.cgroup AS process_cgroup, p.slope AS process_slope,
-    p.slope / g.level_slope AS process_share,
+    p.slope / g.level_slope AS process_share, p.heap_option, p.own['c2'] AS heap_limit,
+    -- As in memory_leak_oom.
+    p.heap_option IS NOT NULL AND p.own['c1'] < p.own['c2'] AND g.level + (p.own['c2'] - p.own['c1'])
+      * greatest(g.level_slope / p.slope, 1.0) <= 0.9 * g.threshold AS heap_first,
     coalesce(g.proven, false) AND c.slope >= $share_threshold * g.level_slope AS by_child,
     c.name AS child, c.cgroup AS child_cgroup, c.slope AS child_slope, c.slope / g.level_slope AS child_share,
     c.subject_kind AS child_kind,
@@ -148,7 +153,8 @@ WITH target AS (
     'It explains ' || CAST(round(100 * process_share) AS BIGINT) || ' % of the growth of ' || cgroup AS line_detail,
     tapio_evidence(growth_fact, tapio_fact(NULL, until, 'process ' || process || ' (pid '
       || CAST(process_pid AS VARCHAR) || ') grows at ' || tapio_format_bytes(process_slope) || '/s in '
-      || process_cgroup)) AS line_evidence, process_cgroup AS line_cgroup, segment_start AS at
+      || process_cgroup), CASE WHEN heap_first THEN tapio_fact(NULL, until, 'its heap ends at its own limit of '
+      || tapio_format_bytes(heap_limit) || ' (' || heap_option || '), before the limit of ' || cgroup) END) AS line_evidence, process_cgroup AS line_cgroup, segment_start AS at
   FROM verdict WHERE by_process
   UNION ALL
   SELECT *, 'cause', 2.0, 'memory.growth', child_share AS line_score,
@@ -177,7 +183,7 @@ WITH target AS (
   SELECT *, 'chain', 0.0, 'forecast', probability AS line_score, 'OOM predicted in ' || tapio_format_duration(eta_seconds)
       || ' (P = ' || CAST(round(100 * probability) AS BIGINT) || ' % within 15 minutes)', NULL,
     tapio_evidence(growth_fact), cgroup AS line_cgroup, until AS at
-  FROM verdict WHERE proven AND eta_seconds IS NOT NULL AND kill_ts IS NULL
+  FROM verdict WHERE proven AND eta_seconds IS NOT NULL AND kill_ts IS NULL AND heap_first IS NOT TRUE
   UNION ALL
   SELECT *, 'chain', 0.0, 'oom.kill', NULL, 'The kernel kills a process of ' || coalesce(cgroup, name), NULL,
     tapio_evidence(kill_fact), cgroup AS line_cgroup, kill_ts AS at
@@ -186,7 +192,8 @@ WITH target AS (
   SELECT v.*, 'recommendation', CAST(r.rank AS DOUBLE), 'remedy', NULL, r.remedy AS line, NULL, tapio_evidence(NULL), v.cgroup AS line_cgroup,
     v.until AS at
   FROM verdict v CROSS JOIN tapio_patterns() r
-  WHERE r.pattern = CASE WHEN subject_kind = 'certificate' THEN 'certificate_expiry' ELSE 'memory_leak_oom' END
+  WHERE r.pattern = CASE WHEN subject_kind = 'certificate' THEN 'certificate_expiry'
+      WHEN heap_first AND kill_ts IS NULL THEN 'process_limit_exhaustion' ELSE 'memory_leak_oom' END
     AND (proven OR kill_ts IS NOT NULL OR by_limit OR not_after < $as_of + INTERVAL '90 days')
   UNION ALL
   SELECT *, NULL, 0.0, 'none', NULL, 'No cause proven', CASE

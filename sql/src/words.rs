@@ -71,12 +71,14 @@ pub fn count_words(count: f64) -> String {
     }
 }
 
-/// An amount of what a prediction of type `ty` is about: bytes for `oom` and `disk_full`, a number for all others.
+/// Whether a prediction of type `ty` is about bytes, as those of `oom`, `heap` and `disk_full` are, and not about a number.
+pub fn is_of_bytes(ty: &str) -> bool {
+    matches!(ty, "oom" | "heap" | "disk_full")
+}
+
+/// An amount of what a prediction of type `ty` is about.
 pub fn amount_words(ty: &str, amount: f64) -> String {
-    match ty {
-        "oom" | "disk_full" => bytes_words(amount),
-        _ => count_words(amount),
-    }
+    if is_of_bytes(ty) { bytes_words(amount) } else { count_words(amount) }
 }
 
 /// A share as a percentage that never claims certainty it does not have: `93 %`, `< 1 %`, `> 99 %`.

@@ -1,10 +1,13 @@
-//! Real limits that are not memory: a filesystem that fills up and a process that runs out of file descriptors, foreseen by a
-//! running server.
+//! Real limits that are not those of a memory cgroup: a filesystem that fills up, a process that runs out of file
+//! descriptors and one that fills the heap its runtime allows it, foreseen by a running server.
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use serde_json::Value;
-use tapio_cli::time::{now_us, parse_time};
+use tapio_cli::{
+    cage::Cage,
+    time::{now_us, parse_time},
+};
 use tapio_tests::{binary, can_cage, wait_for};
 
 use crate::server::Server;
@@ -119,4 +122,48 @@ fn a_full_disk_and_spent_descriptors_are_foreseen() {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap();
     assert!(line.contains(" 2048 ") && line.contains(" 4096 "), "{line}");
+}
+
+/// Node.js keeps everything; its old generation may take 128 MiB, the cgroup 512 MiB.
+#[test]
+fn a_heap_that_its_runtime_limits_is_foreseen_and_no_kill_is() {
+    if !can_cage("heap") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let cage = Cage::new(&format!("tapio-heap-{}", std::process::id()), 512 << 20).unwrap();
+    let keep = "const kept = []; setInterval(() => { const a = [];\n\
+        for (let i = 0; i < 26214; i++) a.push(i + 0.5); kept.push(a); }, 250);";
+    let log = dir.path().join("node.log");
+    let mut command =
+        cage.command("node", &["--max-old-space-size=128", "-e", keep].map(str::to_owned));
+    let mut node = Ended(command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap());
+    let (target, status) =
+        (format!("pid:{}", node.0.id()), format!("/proc/{}/status", node.0.id()));
+    let anonymous = || -> Option<u64> {
+        let status = std::fs::read_to_string(&status).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    let (mut of_heap, mut of_cage, mut met) = (Vec::new(), Vec::new(), None);
+    wait_for("the end of Node.js", Duration::from_secs(400), || {
+        if met.is_none() {
+            met = anonymous().filter(|kib| *kib >= 128 << 10).map(|_| now_us());
+            of_heap.extend(server.json(&["check", &target]).and_then(|c| prediction(&c, "heap")));
+            of_cage.extend(server.json(&["check", &cage.path()]));
+        }
+        node.0.try_wait().unwrap()
+    });
+    let met = met.expect("it ended below its limit");
+    eprintln!("it ended {:.1} s after its memory met the limit", (now_us() - met) as f64 / 1e6);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("heap out of memory"), "{log}");
+    assert_eq!(cage.oom_kills().unwrap(), 0);
+    foreseen(&of_heap, met, 20);
+    let text = of_cage.last().unwrap().to_string();
+    assert!(text.contains("ends at its own limit --max-old-space-size=128"), "{text}");
+    // Growth is not believed at once; a kill is never.
+    let alarmed = of_cage.iter().find(|c| c.to_string().contains("OOM predicted"));
+    assert_eq!(alarmed, None);
 }

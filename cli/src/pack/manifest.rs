@@ -83,7 +83,7 @@ pub enum PackKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Truth {
-    /// `oom`, `disk_full`, `inodes`, `pids` or `fds`.
+    /// `oom`, `disk_full`, `inodes`, `pids` or `fds`; the heap of a runtime is not recorded.
     #[serde(rename = "type")]
     pub ty: String,
     /// When the counter was first seen risen, RFC 3339.

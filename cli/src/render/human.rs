@@ -147,6 +147,9 @@ fn subject_block(
         if r.resources.fds_limit.is_some() {
             facts.push(format!("File descriptors: {}", share(Measure::of("fds"), r)));
         }
+        if let Some(bytes) = r.resources.heap_limit_bytes {
+            facts.push(format!("Its own heap limit: {}", bytes_words(bytes as f64)));
+        }
     }
     if let Some(n) = r.resources.restarts {
         facts.push(format!("Restarts: {n}"));

@@ -189,6 +189,7 @@ fn resources(r: &SubjectReport) -> Value {
         "oom_kills": x.oom_kills,
         "fds": x.fds,
         "fds_limit": x.fds_limit,
+        "heap_limit_bytes": x.heap_limit_bytes,
         "disk_used_bytes": x.disk_used_bytes,
         "disk_available_bytes": x.disk_available_bytes,
         "inodes_used": x.inodes_used,

@@ -20,6 +20,7 @@ mod real_disk;
 #[cfg(test)]
 mod real_machine;
 mod runner;
+mod runtime_cap;
 pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
@@ -45,8 +46,8 @@ use ids::Ids;
 use kills::{Kills, Known};
 use mounts::Mounts;
 use node::Node;
-use process::Processes;
-use sample::{OOM_KILLS, Series};
+use process::{Above, Processes};
+use sample::{LIMIT, OOM_KILLS, Series};
 use tree::Tree;
 
 /// The wall clock stepped if it is off by more than this against the time since boot.
@@ -259,7 +260,7 @@ impl Collector {
         let mut samples = Vec::new();
         let mut events = Vec::new();
         let (node, swap_free) = self.node.read(self.node_id.unwrap_or_default(), &mut self.buffer);
-        let node_kills = node.values[OOM_KILLS];
+        let (node_kills, node_memory) = (node.values[OOM_KILLS], node.values[LIMIT]);
         if self.node_id.is_some() {
             samples.push(node);
         }
@@ -276,11 +277,14 @@ impl Collector {
             );
         }
         let (tree, node_id) = (&self.tree, self.node_id);
-        let parent_of = |path: &str| match path {
-            "/" => node_id,
-            p => tree.as_ref()?.series_of(p),
+        let around = |path: &str| Above {
+            series_id: match path {
+                "/" => node_id,
+                p => tree.as_ref().and_then(|t| t.series_of(p)),
+            },
+            memory_limit: tree.as_ref().and_then(|t| t.limit_of(path)).or(node_memory),
         };
-        self.processes.read(&mut self.ids, parent_of, &mut samples, &mut self.buffer);
+        self.processes.read(&mut self.ids, around, &mut samples, &mut self.buffer);
         let due = self.due();
         let disks = match due.again(&mut self.disks_at, self.options.filesystem_interval) {
             true => self.disks.read(&mut self.ids, node_id),

@@ -1,8 +1,8 @@
-//! The largest processes outside containers, and those with many open files wherever they are. Those in plain cgroups
-//! and in units count as outside.
+//! The largest processes outside containers, and, wherever they are, those with many open files and those with a limit of
+//! their own on their heap. Those in plain cgroups and in units count as outside.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use super::{
     ids::Ids,
     node::clock_tick_us,
     parse,
+    runtime_cap::{self, RuntimeCap},
     sample::*,
 };
 use crate::Severity;
@@ -24,6 +25,8 @@ const SMALLEST: i64 = 16 << 20;
 const MOST_OPEN: usize = 32;
 /// at least this many descriptors: a quarter of the usual limit of 1,024.
 const FEWEST_OPEN: i64 = 256;
+/// Of the large ones that limit their own heap, so many wherever they are.
+const MOST_CAPPED: usize = 64;
 /// All processes are looked through every so many ticks; the chosen ones are read each tick.
 const SCAN_EVERY: u32 = 5;
 
@@ -34,9 +37,19 @@ pub(crate) struct Processes {
     filter: Option<String>,
     budget: Budget,
     followed: BTreeMap<i64, Process>,
+    /// Large processes that were asked for a limit of their own and have none.
+    uncapped: BTreeSet<i64>,
     ticks: u32,
     tick_us: i64,
     page: i64,
+}
+
+/// What is known of the cgroup that a process is in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Above {
+    pub series_id: Option<i64>,
+    /// The lowest memory limit there and above, or the memory of the machine.
+    pub memory_limit: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -48,6 +61,7 @@ struct Process {
     /// `/proc/PID/fd`: its size is the number of open descriptors, since Linux 6.2 (fs/proc/fd.c).
     fds: PathBuf,
     limits: Option<Pinned>,
+    heap_limit: Option<i64>,
 }
 
 impl Processes {
@@ -57,6 +71,7 @@ impl Processes {
             filter,
             budget,
             followed: BTreeMap::new(),
+            uncapped: BTreeSet::new(),
             ticks: 0,
             tick_us: clock_tick_us(),
             page: rustix_page_size(),
@@ -66,12 +81,12 @@ impl Processes {
     pub(crate) fn read(
         &mut self,
         ids: &mut Ids,
-        parent_of: impl Fn(&str) -> Option<i64>,
+        around: impl Fn(&str) -> Above,
         samples: &mut Vec<Sample>,
         buffer: &mut Vec<u8>,
     ) {
         if self.ticks.is_multiple_of(SCAN_EVERY) {
-            self.scan(ids, parent_of, buffer);
+            self.scan(ids, around, buffer);
         }
         self.ticks = self.ticks.wrapping_add(1);
         let mut gone = Vec::new();
@@ -97,12 +112,7 @@ impl Processes {
         }
     }
 
-    fn scan(
-        &mut self,
-        ids: &mut Ids,
-        parent_of: impl Fn(&str) -> Option<i64>,
-        buffer: &mut Vec<u8>,
-    ) {
+    fn scan(&mut self, ids: &mut Ids, around: impl Fn(&str) -> Above, buffer: &mut Vec<u8>) {
         let Ok(entries) = std::fs::read_dir(&self.proc_root) else {
             let detail = format!("cannot list {}", self.proc_root.display());
             ids.health.count("collector.process", "scan_failures", 1, Severity::Warning, detail);
@@ -127,16 +137,21 @@ impl Processes {
                 open.push((n, pid));
             }
         }
+        let capped = self.capped(&large, buffer);
         let mut keep = Vec::new();
-        for (mut found, most, anywhere) in [(open, MOST_OPEN, true), (large, MOST, false)] {
+        let kinds = [(open, MOST_OPEN, true), (capped, MOST_CAPPED, true), (large, MOST, false)];
+        for (mut found, most, anywhere) in kinds {
             found.sort_unstable_by(|a, b| b.cmp(a));
             let most = keep.len() + most;
             for (_, pid) in found {
                 if keep.len() == most {
                     break;
                 }
+                if keep.contains(&pid) {
+                    continue;
+                }
                 let known = self.followed.contains_key(&pid);
-                if known || self.follow(pid, anywhere, ids, &parent_of, buffer) {
+                if known || self.follow(pid, anywhere, ids, &around, buffer) {
                     keep.push(pid);
                 }
             }
@@ -148,13 +163,36 @@ impl Processes {
         }
     }
 
+    /// Those of the large processes that limit their own heap. Each is asked once.
+    fn capped(&mut self, large: &[(i64, i64)], buffer: &mut Vec<u8>) -> Vec<(i64, i64)> {
+        let before = std::mem::take(&mut self.uncapped);
+        let mut capped = Vec::new();
+        for (rss, pid) in large {
+            let has = match self.followed.get(pid) {
+                Some(p) => p.heap_limit.is_some(),
+                None if before.contains(pid) => false,
+                // A share of any memory is a limit: how much it is does not matter here.
+                None => {
+                    let dir = self.proc_root.join(pid.to_string());
+                    runtime_cap::of_process(&dir, Some(i64::MAX), buffer).is_some()
+                }
+            };
+            if has {
+                capped.push((*rss, *pid));
+            } else {
+                self.uncapped.insert(*pid);
+            }
+        }
+        capped
+    }
+
     /// Whether the process is to be followed, and is now; `anywhere`: also inside of a container.
     fn follow(
         &mut self,
         pid: i64,
         anywhere: bool,
         ids: &mut Ids,
-        parent_of: &impl Fn(&str) -> Option<i64>,
+        around: &impl Fn(&str) -> Above,
         buffer: &mut Vec<u8>,
     ) -> bool {
         let dir = self.proc_root.join(pid.to_string());
@@ -186,16 +224,24 @@ impl Processes {
         identity.cgroup.clone_from(&paths.memory);
         identity.comm.clone_from(&comm);
         identity.incarnation = format!("{pid}:{start}");
+        let above = around(&paths.memory);
+        let cap = runtime_cap::of_process(&dir, above.memory_limit, buffer);
+        let heap_limit = cap.as_ref().map(|c| c.bytes);
+        let (runtime, heap_limit_option) =
+            cap.map(|RuntimeCap { runtime, option, .. }| (runtime, option)).unwrap_or_default();
         let series = Series {
             identity,
             name: comm,
-            parent_id: parent_of(&paths.memory),
+            parent_id: above.series_id,
             pid: Some(pid),
+            runtime,
+            heap_limit_option,
             ..Series::default()
         };
         let Some(series_id) = ids.register(series) else { return false };
         let fds = dir.join("fd");
-        self.followed.insert(pid, Process { series_id, start, status, stat, fds, limits });
+        let process = Process { series_id, start, status, stat, fds, limits, heap_limit };
+        self.followed.insert(pid, process);
         true
     }
 }
@@ -221,6 +267,7 @@ impl Process {
         v[LEVEL] = v[RSS];
         v[PIDS] = threads;
         v[FDS] = open_fds(&self.fds);
+        v[HEAP_LIMIT] = self.heap_limit;
         let limits = self.limits.as_ref().and_then(|p| p.read(buffer).bytes());
         v[FDS_LIMIT] = limits.and_then(parse::open_files_limit).flatten();
         Some(s)

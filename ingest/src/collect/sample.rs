@@ -5,7 +5,7 @@ use tapio_sql::{BatchError, SeriesIdentity, TableBatch, derived_id};
 use crate::rows::{Columns, ints, labels, maps, texts, times};
 
 /// The value columns of `resources`, by position in [`Sample::values`].
-const VALUES: [&str; 28] = [
+const VALUES: [&str; 29] = [
     "memory_usage_bytes",
     "memory_working_set_bytes",
     "memory_rss_bytes",
@@ -34,6 +34,7 @@ const VALUES: [&str; 28] = [
     "cpu_wait_us",
     "cpu_waits",
     "memory_peak_bytes",
+    "heap_limit_bytes",
 ];
 pub(crate) const USAGE: usize = 0;
 pub(crate) const WORKING_SET: usize = 1;
@@ -58,6 +59,7 @@ pub(crate) const FDS_LIMIT: usize = 24;
 pub(crate) const CPU_WAIT: usize = 25;
 pub(crate) const CPU_WAITS: usize = 26;
 pub(crate) const MEMORY_PEAK: usize = 27;
+pub(crate) const HEAP_LIMIT: usize = 28;
 
 /// A row of `resources`; `None` = could not be read, or unlimited where the column says so.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +92,8 @@ pub(crate) struct Series {
     pub pid: Option<i64>,
     pub device: String,
     pub filesystem_type: String,
+    pub runtime: &'static str,
+    pub heap_limit_option: String,
 }
 
 pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBatch, BatchError> {
@@ -97,7 +101,7 @@ pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBat
     c.set("series_id", ints(rows.iter().map(|r| Some(r.identity.series_id()))));
     c.set("workload_id", ints(rows.iter().map(|r| Some(r.identity.workload_id()))));
     type Label = fn(&Series) -> &str;
-    let text: [(&'static str, Label); 17] = [
+    let text: [(&'static str, Label); 19] = [
         ("kind", |r| &r.identity.kind),
         ("name", |r| &r.name),
         ("cluster", |r| &r.identity.cluster),
@@ -115,6 +119,8 @@ pub(crate) fn series(rows: &[Series], ts: i64, observed: i64) -> Result<TableBat
         ("device", |r| &r.device),
         ("filesystem_type", |r| &r.filesystem_type),
         ("path", |r| &r.identity.path),
+        ("runtime", |r| r.runtime),
+        ("heap_limit_option", |r| &r.heap_limit_option),
     ];
     for (name, get) in text {
         c.set(name, labels(rows.iter().map(|r| Some(get(r)))));

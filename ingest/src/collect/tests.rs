@@ -91,6 +91,23 @@ impl Machine {
         );
     }
 
+    fn process(&self, pid: i64, comm: &str, mib: i64, cgroup: &str) {
+        let (pages, kib) = (mib * MIB / 4096, mib * 1024);
+        self.write(&format!("proc/{pid}/statm"), &format!("99999 {pages} 5 1 0 1 0\n"));
+        self.write(&format!("proc/{pid}/cgroup"), &format!("4:memory:{cgroup}\n0::/\n"));
+        self.write(
+            &format!("proc/{pid}/stat"),
+            &format!("{pid} ({comm}) S 1 7 7 0 -1 4 1 2 3 4 100 20 0 0 20 0 1 0 777 9\n"),
+        );
+        self.write(
+            &format!("proc/{pid}/status"),
+            &format!(
+                "Name: x\nVmRSS:\t{kib} kB\nRssAnon: {} kB\nRssFile: 8 kB\nRssShmem: 4 kB\nThreads:\t3\n",
+                kib - 12
+            ),
+        );
+    }
+
     fn options(&self) -> CollectorOptions {
         CollectorOptions {
             proc_root: self.path("proc"),
@@ -482,20 +499,9 @@ fn a_clock_set_back_is_counted_and_times_still_rise() {
 fn large_processes_outside_containers_are_rows() {
     let m = Machine::v1();
     m.memory("/jobs", 10, 0, NONE, 0);
-    let process = |pid: i64, mib: i64, cgroup: &str| {
-        let pages = mib * MIB / 4096;
-        m.write(&format!("proc/{pid}/statm"), &format!("99999 {pages} 5 1 0 1 0\n"));
-        m.write(&format!("proc/{pid}/cgroup"), &format!("4:memory:{cgroup}\n0::/\n"));
-        m.write(
-            &format!("proc/{pid}/stat"),
-            &format!("{pid} (leak y) S 1 7 7 0 -1 4 1 2 3 4 100 20 0 0 20 0 1 0 777 9\n"),
-        );
-        let kib = mib * 1024;
-        m.write(&format!("proc/{pid}/status"), &format!("Name: x\nVmRSS:\t{kib} kB\nRssAnon: {} kB\nRssFile: 8 kB\nRssShmem: 4 kB\nThreads:\t3\n", kib - 12));
-    };
-    process(10, 20, "/jobs");
-    process(11, 15, "/jobs");
-    process(12, 90, &format!("/docker/{ID}"));
+    m.process(10, "leak y", 20, "/jobs");
+    m.process(11, "small", 15, "/jobs");
+    m.process(12, "inside", 90, &format!("/docker/{ID}"));
     let mut c = m.collector();
     let r = m.tick(&mut c);
     let labels = r.labels();
@@ -512,6 +518,45 @@ fn large_processes_outside_containers_are_rows() {
     // Another process under the same number is not this one.
     m.write("proc/10/stat", "10 (other) S 1 7 7 0 -1 4 1 2 3 4 100 20 0 0 20 0 1 0 888 9\n");
     assert!(!m.tick(&mut c).has(id));
+}
+
+#[test]
+fn a_runtime_that_limits_its_heap_is_a_row_in_a_container_too() {
+    let m = Machine::v1();
+    let container = format!("/docker/{ID}");
+    m.memory(&container, 300 * MIB, 0, &(512 * MIB).to_string(), 0);
+    m.memory("/jobs", 10, 0, NONE, 0);
+    m.process(20, "java", 90, &container);
+    m.write("proc/20/cmdline", "/usr/bin/java\0-XX:MaxRAMPercentage=50\0-jar\0a.jar\0-Xmx1m\0");
+    m.process(21, "api", 80, &container);
+    m.write("proc/21/cmdline", "/srv/api\0");
+    m.write("proc/21/environ", "SECRET=GOMEMLIMIT=1MiB\0GOMEMLIMIT=100MiB\0");
+    m.process(22, "other", 70, &container);
+    m.write("proc/22/cmdline", "/srv/other\0");
+    m.process(23, "node", 60, "/jobs");
+    m.write("proc/23/cmdline", "node\0--max-old-space-size=48\0app.js\0");
+    let mut c = m.collector();
+    let r = m.tick(&mut c);
+    let labels = r.labels();
+    let told = |name: &str| {
+        let l = &labels[&format!("process {name}")];
+        let limit = r.value(&l["series_id"], "heap_limit_bytes");
+        (l["runtime"].as_str(), l["heap_limit_option"].as_str(), limit)
+    };
+    assert_eq!(told("java"), ("jvm", "-XX:MaxRAMPercentage=50", Some(256 * MIB)));
+    assert_eq!(told("api"), ("go", "GOMEMLIMIT=100MiB", Some(100 * MIB)));
+    assert_eq!(told("node"), ("nodejs", "--max-old-space-size=48", Some(48 * MIB)));
+    assert!(!labels.contains_key("process other"));
+    // Each later scan finds the same ones.
+    for _ in 0..12 {
+        let r = m.tick(&mut c);
+        assert!(r.labels().is_empty());
+        assert!(
+            ["java", "api", "node"]
+                .iter()
+                .all(|n| r.has(&labels[&format!("process {n}")]["series_id"]))
+        );
+    }
 }
 
 /// The loop stores ticks on time and says through when the data go.

@@ -63,6 +63,12 @@ impl Tree {
         self.cgroups.get(path)?.series_id
     }
 
+    /// The lowest limit of a cgroup and those above it, bytes, as last read; `None` if there is none.
+    pub(crate) fn limit_of(&self, path: &str) -> Option<i64> {
+        let above = path.match_indices('/').map(|(i, _)| &path[..i]).chain([path]);
+        above.filter_map(|p| self.cgroups.get(p)?.last_limit?).min()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.cgroups.len()
     }

@@ -230,3 +230,45 @@ async fn why_names_a_limit_that_was_lowered() {
     let shown = text(&raised.engine(2).await.sql(q, Some(AS_OF)).await.unwrap().1);
     assert!(!shown.contains("was lowered"), "{shown}");
 }
+
+/// The process of the leak limits its own heap: who is told what, at two points of its growth.
+#[tokio::test]
+async fn a_runtime_with_a_limit_of_its_own_is_not_killed_but_full() {
+    let shown = async |runtime: &str, limit: i64| {
+        let (mut w, _, _) = leak();
+        let python =
+            w.series.iter_mut().find(|r| r.0.get("pid") == Some(&4242_i64.into())).unwrap();
+        python.0.insert("runtime", runtime.into());
+        python.0.insert("heap_limit_option", "-Xmx".into());
+        let id = python.0["series_id"].clone();
+        for row in w.resources.iter_mut().filter(|r| r.0["series_id"] == id) {
+            row.0.insert("heap_limit_bytes", limit.into());
+        }
+        let engine = w.engine(2).await;
+        let q = "SELECT name, \"type\", severity, title, detail, cannot_say, evidence FROM tapio_check('')";
+        let check = text(&engine.sql(q, Some(AS_OF)).await.unwrap().1);
+        let q = "SELECT title, evidence FROM tapio_why('leak')";
+        (check, text(&engine.sql(q, Some(AS_OF)).await.unwrap().1))
+    };
+    // 600 MB of 800 MB at 2 MB/s, the cgroup has 1,000 MB.
+    let (check, why) = shown("jvm", 800 * MB).await;
+    assert!(check.contains("| warning  | Full heap predicted in 1.7 minutes"), "{check}");
+    assert!(check.contains("OutOfMemoryError") && !check.contains("OOM predicted"), "{check}");
+    let ends = "growth of python3 (pid 4242) ends at its own limit -Xmx";
+    assert!(check.contains(ends), "{check}");
+    assert!(why.contains("its heap ends at its own limit of 763 MiB (-Xmx)"), "{why}");
+    assert!(!why.contains("OOM predicted") && !why.contains("raise the memory limit"), "{why}");
+    // That of Go is soft: both are said.
+    let (check, why) = shown("go", 800 * MB).await;
+    assert!(check.contains("Full heap predicted") && check.contains("OOM predicted"), "{check}");
+    assert!(!check.contains(ends) && why.contains("OOM predicted"), "{check}{why}");
+    // Too close to the limit of the cgroup to come first, and far beyond it.
+    for limit in [950 * MB, 5_000 * MB] {
+        let (check, why) = shown("nodejs", limit).await;
+        assert!(check.contains("OOM predicted") && !check.contains(ends), "{limit}: {check}");
+        assert!(why.contains("OOM predicted"), "{why}");
+    }
+    // What is beyond the limit is not its heap, and lawful.
+    let (check, _) = shown("jvm", 500 * MB).await;
+    assert!(check.contains("OOM predicted") && !check.contains("Full heap"), "{check}");
+}

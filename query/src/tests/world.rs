@@ -22,7 +22,7 @@ pub(crate) const MB: i64 = 1_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Row(pub(crate) HashMap<&'static str, Value>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Int(i64),
     Text(String),

@@ -98,7 +98,7 @@ scalar_udf!(
         Arc::new(words.collect::<StringArray>())
     },
     "tapio_format_amount(type, x)",
-    "An amount of what a prediction of that type is about: bytes as tapio_format_bytes writes them for oom and disk_full, a \
+    "An amount of what a prediction of that type is about: bytes as tapio_format_bytes writes them for oom, heap and disk_full, a \
      plain number for all others. NULL if either is NULL. Example: tapio_format_amount('fds', 812)"
 );
 scalar_udf!(

@@ -1,30 +1,42 @@
 //! A runtime's own cap on its heap: below the limit of the container it is the threshold that matters.
 //!
-//! Read from a command line and an environment; pure text, nothing is looked up. Sources: the `java` manual (`-Xmx`,
-//! `-XX:MaxHeapSize`, `-XX:MaxRAMPercentage`, `JDK_JAVA_OPTIONS`, `JAVA_TOOL_OPTIONS`), the Go `runtime` package
-//! (`GOMEMLIMIT`), `node --help` (`--max-old-space-size`, MiB; `NODE_OPTIONS`).
+//! Read once per process from its command line and environment; of the environment only the variables named here are looked
+//! at, and nothing but the option that counts is kept. Sources: the `java` manual (`-Xmx`, `-XX:MaxHeapSize`,
+//! `-XX:MaxRAMPercentage`, `JDK_JAVA_OPTIONS`, `JAVA_TOOL_OPTIONS`), the Go `runtime` package (`GOMEMLIMIT`),
+//! `node --help` (`--max-old-space-size`, MiB; `NODE_OPTIONS`). A JVM without any of these takes a share of the memory that
+//! depends on its version; that is not guessed.
 
-/// The runtime that keeps the cap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Runtime {
-    /// Java virtual machine: the heap cannot grow beyond it (`OutOfMemoryError`); other memory comes on top.
-    Jvm,
-    /// Go: a soft limit, beyond it the collector runs ever more often.
-    Go,
-    /// Node.js (V8): the old generation cannot grow beyond it; other memory comes on top.
-    Node,
-}
+use std::path::Path;
+
+use super::files::read_path;
 
 /// A cap that a process was started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeCap {
-    /// Who keeps it.
-    pub runtime: Runtime,
+pub(crate) struct RuntimeCap {
+    /// Who keeps it: `jvm` and `nodejs`, whose heap cannot grow beyond it while other memory comes on top, or `go`, for whose
+    /// whole memory it is a soft limit: beyond it the collector runs ever more often.
+    pub runtime: &'static str,
     /// Bytes.
-    pub bytes: u64,
+    pub bytes: i64,
     /// The option as it was written.
     pub option: String,
+}
+
+/// The cap of the process whose directory in /proc this is. What may not be read (the environment of another user's process
+/// without the right to trace it) says nothing.
+pub(crate) fn of_process(
+    dir: &Path,
+    memory_bytes: Option<i64>,
+    buffer: &mut Vec<u8>,
+) -> Option<RuntimeCap> {
+    let mut words = |name: &str| {
+        let text = read_path(&dir.join(name), buffer).bytes().map(String::from_utf8_lossy);
+        text.unwrap_or_default().into_owned()
+    };
+    let (args, env) = (words("cmdline"), words("environ"));
+    let args: Vec<&str> = args.trim_end_matches('\0').split('\0').collect();
+    let env: Vec<(&str, &str)> = env.split('\0').filter_map(|e| e.split_once('=')).collect();
+    runtime_cap(&args, &env, memory_bytes)
 }
 
 /// The cap in the command line `args` (with or without the program's name) and the environment `env`.
@@ -32,11 +44,10 @@ pub struct RuntimeCap {
 /// `memory_bytes` is the container's limit, which `-XX:MaxRAMPercentage` is a share of; without it that option says
 /// nothing. Of options that repeat each other the last one counts, and the command line before the environment, as the
 /// runtimes do. What cannot be read (no number, zero, more than 2⁶³ bytes) is no cap: `None`.
-#[must_use]
-pub fn runtime_cap(
+fn runtime_cap(
     args: &[&str],
     env: &[(&str, &str)],
-    memory_bytes: Option<u64>,
+    memory_bytes: Option<i64>,
 ) -> Option<RuntimeCap> {
     let variable = |name: &str| env.iter().rev().find(|e| e.0 == name).map(|e| e.1);
     let words =
@@ -70,12 +81,12 @@ fn own_options<'a>(args: &'a [&'a str]) -> &'a [&'a str] {
     &options[..i.min(options.len())]
 }
 
-fn jvm(options: &[&str], memory_bytes: Option<u64>) -> Option<RuntimeCap> {
+fn jvm(options: &[&str], memory_bytes: Option<i64>) -> Option<RuntimeCap> {
     let mut cap = None;
     let mut share = None;
     for option in options {
         let size = option.strip_prefix("-Xmx").or_else(|| option.strip_prefix("-XX:MaxHeapSize="));
-        let found = |bytes| RuntimeCap { runtime: Runtime::Jvm, bytes, option: (*option).into() };
+        let found = |bytes| RuntimeCap { runtime: "jvm", bytes, option: (*option).into() };
         if let Some(bytes) = size.and_then(java_size) {
             cap = Some(found(bytes));
         } else if let Some(p) = option.strip_prefix("-XX:MaxRAMPercentage=")
@@ -84,7 +95,7 @@ fn jvm(options: &[&str], memory_bytes: Option<u64>) -> Option<RuntimeCap> {
             && p <= 100.0
             && let Some(memory) = memory_bytes
         {
-            share = Some(found((memory as f64 * p / 100.0) as u64));
+            share = Some(found((memory as f64 * p / 100.0) as i64));
         }
     }
     // A size given outright wins over a share.
@@ -105,7 +116,7 @@ fn node(options: &[&str]) -> Option<RuntimeCap> {
         if is_old_space(name)
             && let Some(bytes) = value.and_then(|v| scaled(v, 1 << 20))
         {
-            cap = Some(RuntimeCap { runtime: Runtime::Node, bytes, option: (*option).into() });
+            cap = Some(RuntimeCap { runtime: "nodejs", bytes, option: (*option).into() });
         }
     }
     cap
@@ -115,13 +126,13 @@ fn go(value: &str) -> Option<RuntimeCap> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0), ("", 0)];
     let bytes = units
         .iter()
-        .find_map(|(suffix, bits)| Some((value.strip_suffix(suffix)?, 1_u64 << bits)))
+        .find_map(|(suffix, bits)| Some((value.strip_suffix(suffix)?, 1_i64 << bits)))
         .and_then(|(number, unit)| scaled(number, unit))?;
-    Some(RuntimeCap { runtime: Runtime::Go, bytes, option: format!("GOMEMLIMIT={value}") })
+    Some(RuntimeCap { runtime: "go", bytes, option: format!("GOMEMLIMIT={value}") })
 }
 
 /// A number with an optional k, m, g or t (of 1024), as Java reads it.
-fn java_size(text: &str) -> Option<u64> {
+fn java_size(text: &str) -> Option<i64> {
     let bits = match text.bytes().last()?.to_ascii_lowercase() {
         b'k' => 10,
         b'm' => 20,
@@ -132,13 +143,12 @@ fn java_size(text: &str) -> Option<u64> {
     scaled(&text[..text.len() - 1], 1 << bits)
 }
 
-fn scaled(number: &str, unit: u64) -> Option<u64> {
+fn scaled(number: &str, unit: i64) -> Option<i64> {
     // Signs and spaces are not digits.
     if !number.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let bytes = number.parse::<u64>().ok()?.checked_mul(unit)?;
-    (bytes > 0 && bytes <= i64::MAX.unsigned_abs()).then_some(bytes)
+    number.parse::<i64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
 }
 
 #[cfg(test)]
@@ -146,7 +156,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn bytes(args: &[&str], env: &[(&str, &str)]) -> Option<u64> {
+    fn bytes(args: &[&str], env: &[(&str, &str)]) -> Option<i64> {
         runtime_cap(args, env, Some(1000 << 20)).map(|c| c.bytes)
     }
 
@@ -183,7 +193,7 @@ mod tests {
         assert_eq!(bytes(&["server"], &[("GOMEMLIMIT", "off")]), None);
         assert_eq!(bytes(&["server"], &[("GOMEMLIMIT", "5MB")]), None);
         let cap = runtime_cap(&["s"], &[("GOMEMLIMIT", "1GiB")], None).unwrap();
-        assert_eq!((cap.runtime, cap.option.as_str()), (Runtime::Go, "GOMEMLIMIT=1GiB"));
+        assert_eq!((cap.runtime, cap.option.as_str()), ("go", "GOMEMLIMIT=1GiB"));
         assert_eq!(bytes(&[], &[]), None);
     }
 
@@ -192,7 +202,7 @@ mod tests {
         fn any_words(args in proptest::collection::vec("-?-?[a-zA-Z:=+0-9._µ-]{0,20}", 0..6), value: String) {
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             for name in ["GOMEMLIMIT", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS"] {
-                let _ = runtime_cap(&args, &[(name, &value)], Some(u64::MAX));
+                let _ = runtime_cap(&args, &[(name, &value)], Some(i64::MAX));
             }
         }
     }
