@@ -2,11 +2,18 @@
 //!
 //! Residuals are dependent, so they are drawn in blocks (Künsch 1989), and of a block only its maximum can hit. The
 //! maxima are smoothed with a triangular kernel (Silverman 1986): the highest peak seen is not the highest possible one.
+//!
+//! Where the trend passes all of them within a block, the maximum of a whole block is too much: [`Rises`] holds what was
+//! above the trend where a course of that slope met new heights.
 
 use crate::stats;
 
 /// Cells of the table of the distribution.
 const CELLS: usize = 64;
+/// Shares below this count as this.
+const LEAST: f64 = 1e-12;
+/// Slopes are the same if their logarithms are within so much.
+const SLOPE_STEP: f64 = 0.2;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Peaks {
@@ -37,10 +44,53 @@ impl Peaks {
                     .map(|m| triangular_cdf((x - m) / h.max(f64::MIN_POSITIVE)))
                     .sum::<f64>()
                     / n;
-                if i == CELLS { 0.0 } else { -f.clamp(1e-12, 1.0).ln() }
+                if i == CELLS { 0.0 } else { -f.clamp(LEAST, 1.0).ln() }
             })
             .collect();
         Self { block, low, cell, hazard }
+    }
+
+    /// Of `residuals` at the rising times `u`, in at most `blocks` blocks.
+    pub(crate) fn in_blocks(u: &[f64], residuals: &[f64], blocks: usize) -> Self {
+        let n = residuals.len();
+        let len = n.div_ceil(blocks);
+        let step = (u[n - 1] - u[0]) / (n - 1).max(1) as f64;
+        Self::new(&block_maxima(residuals, len), len as f64 * step)
+    }
+
+    /// What lies above a trend with `slope` > 0 where the sum of both is higher than ever before: a threshold that such a
+    /// course meets for the first time is met by that. `residuals` at the rising times `u` follow each other in a circle,
+    /// straight from one to the next, and every height that is passed weighs the same (the ladder heights of Feller 1971,
+    /// vol. 2, ch. XII, of the course that was seen). Hazards are −ln F, of one passage.
+    fn of_rise(u: &[f64], residuals: &[f64], slope: f64) -> Self {
+        let (low, high) = stats::bounds(residuals);
+        let cell = (high - low) / CELLS as f64;
+        let mut weight = [0.0; CELLS];
+        let height = |i: usize| residuals[i] + slope * u[i];
+        let last = residuals.len() - 1;
+        // One round before the first: as far as from first to last, and a step.
+        let lap = slope * (u[last] - u[0]) * (1.0 + 1.0 / last as f64);
+        let mut top = (0..=last).map(height).fold(f64::NEG_INFINITY, f64::max) - lap;
+        let (mut before, mut at) = (residuals[last], height(last) - lap);
+        for (i, r) in residuals.iter().enumerate() {
+            let now = height(i);
+            if now > top {
+                let from = top.max(at);
+                let met = before + (r - before) * (0.5 * (from + now) - at) / (now - at);
+                let c = if cell > 0.0 { (met - low) / cell } else { 0.0 };
+                weight[(c.max(0.0) as usize).min(CELLS - 1)] += now - from;
+                top = now;
+            }
+            (before, at) = (*r, now);
+        }
+        let total: f64 = weight.iter().sum();
+        let mut sum = 0.0;
+        let mut hazard = vec![-LEAST.ln()];
+        hazard.extend(weight.iter().map(|w| {
+            sum += w;
+            -(sum / total).clamp(LEAST, 1.0).ln()
+        }));
+        Self { block: 0.0, low, cell, hazard }
     }
 
     /// Hazard per block of a peak of at least `gap` above the trend.
@@ -81,6 +131,32 @@ impl Peaks {
     }
 }
 
+/// What is above the trend as the sum of both passes new heights, for any slope.
+#[derive(Debug, Clone)]
+pub(crate) struct Rises<'a> {
+    u: &'a [f64],
+    residuals: &'a [f64],
+    known: Vec<(i32, Peaks)>,
+}
+
+impl<'a> Rises<'a> {
+    /// `residuals` at the rising times `u`, at least two.
+    pub(crate) fn new(u: &'a [f64], residuals: &'a [f64]) -> Self {
+        Self { u, residuals, known: Vec::new() }
+    }
+
+    /// `slope` > 0 and finite.
+    pub(crate) fn with_slope(&mut self, slope: f64) -> &Peaks {
+        let key = (slope.ln() / SLOPE_STEP).round() as i32;
+        let i = self.known.iter().position(|k| k.0 == key).unwrap_or_else(|| {
+            let slope = (f64::from(key) * SLOPE_STEP).exp();
+            self.known.push((key, Peaks::of_rise(self.u, self.residuals, slope)));
+            self.known.len() - 1
+        });
+        &self.known[i].1
+    }
+}
+
 fn triangular_cdf(x: f64) -> f64 {
     match x {
         x if x <= -1.0 => 0.0,
@@ -91,7 +167,7 @@ fn triangular_cdf(x: f64) -> f64 {
 }
 
 /// Maxima of `residuals` over blocks of `len` values; a last partial block is left out unless it is the only one.
-pub(crate) fn block_maxima(residuals: &[f64], len: usize) -> Vec<f64> {
+fn block_maxima(residuals: &[f64], len: usize) -> Vec<f64> {
     let len = len.clamp(1, residuals.len().max(1));
     residuals
         .chunks_exact(len)
@@ -121,6 +197,25 @@ mod tests {
         assert_eq!(peaks.highest(), 0.0);
         assert_eq!(peaks.hazard(1e-9), 0.0);
         assert!(peaks.hazard(-1e-9) > 20.0);
+    }
+
+    #[test]
+    fn a_rise_meets_what_it_passes() {
+        let u: Vec<f64> = (0..400).map(f64::from).collect();
+        // A square wave of 20 up and 20 down.
+        let square: Vec<f64> = (0..400).map(|i| f64::from(i / 20 % 2)).collect();
+        let mut rises = Rises::new(&u, &square);
+        // Far less than a wave's height in a wave: the tops meet everything.
+        let slow = rises.with_slope(1e-4).clone();
+        assert!(slow.quantile(0.01) > 0.9 && slow.quantile(3.0) > 0.9);
+        // Twenty times its height in half a wave: as much is met at the bottom as at the top but for the jumps.
+        let fast = rises.with_slope(1.0).clone();
+        let below = (-fast.hazard(0.5)).exp();
+        assert!((below - 0.475).abs() < 0.03, "{below}");
+        assert!(rises.known.len() == 2 && rises.with_slope(1.01).block == 0.0);
+        assert_eq!(rises.known.len(), 2);
+        let none = Rises::new(&u, &[0.0; 400]).with_slope(1.0).clone();
+        assert_eq!((none.quantile(0.7), none.hazard(1e-9)), (0.0, 0.0));
     }
 
     #[test]
