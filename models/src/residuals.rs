@@ -59,38 +59,29 @@ impl Peaks {
     }
 
     /// What lies above a trend with `slope` > 0 where the sum of both is higher than ever before: a threshold that such a
-    /// course meets for the first time is met by that. `residuals` at the rising times `u` follow each other in a circle,
-    /// straight from one to the next, and every height that is passed weighs the same (the ladder heights of Feller 1971,
-    /// vol. 2, ch. XII, of the course that was seen). Hazards are −ln F, of one passage.
+    /// course meets for the first time is met by that. Hazards are −ln F, of one passage.
     fn of_rise(u: &[f64], residuals: &[f64], slope: f64) -> Self {
         let (low, high) = stats::bounds(residuals);
         let cell = (high - low) / CELLS as f64;
         let mut weight = [0.0; CELLS];
-        let height = |i: usize| residuals[i] + slope * u[i];
-        let last = residuals.len() - 1;
-        // One round before the first: as far as from first to last, and a step.
-        let lap = slope * (u[last] - u[0]) * (1.0 + 1.0 / last as f64);
-        let mut top = (0..=last).map(height).fold(f64::NEG_INFINITY, f64::max) - lap;
-        let (mut before, mut at) = (residuals[last], height(last) - lap);
-        for (i, r) in residuals.iter().enumerate() {
-            let now = height(i);
-            if now > top {
-                let from = top.max(at);
-                let met = before + (r - before) * (0.5 * (from + now) - at) / (now - at);
-                let c = if cell > 0.0 { (met - low) / cell } else { 0.0 };
-                weight[(c.max(0.0) as usize).min(CELLS - 1)] += now - from;
-                top = now;
-            }
-            (before, at) = (*r, now);
-        }
-        let total: f64 = weight.iter().sum();
+        let [mut all, mut half] = [(0.0, 0.0); 2];
+        new_heights(u, residuals, slope, 1, |met, passed| {
+            let c = if cell > 0.0 { (met - low) / cell } else { 0.0 };
+            weight[(c.max(0.0) as usize).min(CELLS - 1)] += passed;
+            all = (all.0 + passed, all.1 + passed * met);
+        });
+        new_heights(u, residuals, slope, 2, |met, passed| {
+            half = (half.0 + passed, half.1 + passed * met);
+        });
+        // What is between the rows is missed as what is in half of them would be (Richardson 1911).
+        let unseen = (all.1 / all.0 - half.1 / half.0).max(0.0);
         let mut sum = 0.0;
         let mut hazard = vec![-LEAST.ln()];
         hazard.extend(weight.iter().map(|w| {
             sum += w;
-            -(sum / total).clamp(LEAST, 1.0).ln()
+            -(sum / all.0.max(f64::MIN_POSITIVE)).clamp(LEAST, 1.0).ln()
         }));
-        Self { block: 0.0, low, cell, hazard }
+        Self { block: 0.0, low: low + unseen, cell, hazard }
     }
 
     /// Hazard per block of a peak of at least `gap` above the trend.
@@ -154,6 +145,37 @@ impl<'a> Rises<'a> {
             self.known.len() - 1
         });
         &self.known[i].1
+    }
+}
+
+/// Tells of each new height of a course with `slope` > 0 under `residuals`, of which every so many rows are looked at: the
+/// residual there and how much is passed. Rows follow each other in a circle, straight from one to the next (the ladder
+/// heights of Feller 1971, vol. 2, ch. XII, of the course that was seen).
+fn new_heights(
+    u: &[f64],
+    residuals: &[f64],
+    slope: f64,
+    every: usize,
+    mut tell: impl FnMut(f64, f64),
+) {
+    let rows = || u.iter().zip(residuals).step_by(every).map(|(u, r)| (r + slope * u, *r));
+    let count = rows().count();
+    let (Some(first), Some(last)) = (u.first(), u.get((count.max(1) - 1) * every)) else {
+        return;
+    };
+    // One round before the first: as far as from first to last, and a step.
+    let lap = slope * (last - first) * (1.0 + 1.0 / (count.max(2) - 1) as f64);
+    let (highest, newest) =
+        rows().fold((f64::NEG_INFINITY, (0.0, 0.0)), |(highest, _), row| (row.0.max(highest), row));
+    let mut top = highest - lap;
+    let (mut before, mut at) = (newest.1, newest.0 - lap);
+    for (now, r) in rows() {
+        if now > top {
+            let from = top.max(at);
+            tell(before + (r - before) * (0.5 * (from + now) - at) / (now - at), now - from);
+            top = now;
+        }
+        (before, at) = (r, now);
     }
 }
 
