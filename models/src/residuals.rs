@@ -14,6 +14,8 @@ const CELLS: usize = 64;
 const LEAST: f64 = 1e-12;
 /// Slopes are the same if their logarithms are within so much.
 const SLOPE_STEP: f64 = 0.2;
+/// So many slopes are kept apart; another one is taken for the nearest of them.
+const SLOPES: usize = 40;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Peaks {
@@ -22,7 +24,7 @@ pub(crate) struct Peaks {
     low: f64,
     cell: f64,
     /// −ln F at the edges of the cells, from `low` upwards; the last is 0.
-    hazard: Vec<f64>,
+    hazard: [f64; CELLS + 1],
 }
 
 impl Peaks {
@@ -36,17 +38,12 @@ impl Peaks {
         let h = 1.06 * sd * n.powf(-0.2) * 6_f64.sqrt();
         let low = lo - h;
         let cell = (hi + h - low) / CELLS as f64;
-        let hazard = (0..=CELLS)
-            .map(|i| {
-                let x = low + cell * i as f64;
-                let f = maxima
-                    .iter()
-                    .map(|m| triangular_cdf((x - m) / h.max(f64::MIN_POSITIVE)))
-                    .sum::<f64>()
-                    / n;
-                if i == CELLS { 0.0 } else { -f.clamp(LEAST, 1.0).ln() }
-            })
-            .collect();
+        let hazard = std::array::from_fn(|i| {
+            let x = low + cell * i as f64;
+            let below = |m: &f64| triangular_cdf((x - m) / h.max(f64::MIN_POSITIVE));
+            let f = maxima.iter().map(below).sum::<f64>() / n;
+            if i == CELLS { 0.0 } else { -f.clamp(LEAST, 1.0).ln() }
+        });
         Self { block, low, cell, hazard }
     }
 
@@ -76,11 +73,11 @@ impl Peaks {
         // What is between the rows is missed as what is in half of them would be (Richardson 1911).
         let unseen = (all.1 / all.0 - half.1 / half.0).max(0.0);
         let mut sum = 0.0;
-        let mut hazard = vec![-LEAST.ln()];
-        hazard.extend(weight.iter().map(|w| {
-            sum += w;
-            -(sum / all.0.max(f64::MIN_POSITIVE)).clamp(LEAST, 1.0).ln()
-        }));
+        let mut hazard = [-LEAST.ln(); CELLS + 1];
+        for (hazard, passed) in hazard[1..].iter_mut().zip(weight) {
+            sum += passed;
+            *hazard = -(sum / all.0.max(f64::MIN_POSITIVE)).clamp(LEAST, 1.0).ln();
+        }
         Self { block: 0.0, low: low + unseen, cell, hazard }
     }
 
@@ -133,17 +130,21 @@ pub(crate) struct Rises<'a> {
 impl<'a> Rises<'a> {
     /// `residuals` at the rising times `u`, at least two.
     pub(crate) fn new(u: &'a [f64], residuals: &'a [f64]) -> Self {
-        Self { u, residuals, known: Vec::new() }
+        Self { u, residuals, known: Vec::with_capacity(SLOPES) }
     }
 
     /// `slope` > 0 and finite.
     pub(crate) fn with_slope(&mut self, slope: f64) -> &Peaks {
         let key = (slope.ln() / SLOPE_STEP).round() as i32;
-        let i = self.known.iter().position(|k| k.0 == key).unwrap_or_else(|| {
-            let slope = (f64::from(key) * SLOPE_STEP).exp();
-            self.known.push((key, Peaks::of_rise(self.u, self.residuals, slope)));
-            self.known.len() - 1
-        });
+        let nearest = (0..self.known.len()).min_by_key(|&i| self.known[i].0.abs_diff(key));
+        let i = match nearest {
+            Some(i) if self.known[i].0 == key || self.known.len() == SLOPES => i,
+            _ => {
+                let slope = (f64::from(key) * SLOPE_STEP).exp();
+                self.known.push((key, Peaks::of_rise(self.u, self.residuals, slope)));
+                self.known.len() - 1
+            }
+        };
         &self.known[i].1
     }
 }
