@@ -32,8 +32,8 @@ pub(crate) enum Replay<'a> {
 /// exceeds `e`; with the same `e` a higher threshold never gives an earlier hit.
 ///
 /// A trend that passes all peaks within one block does not meet the maximum of a whole block: there the rises tell how high
-/// above it the threshold is met, given that it was not until now. So close to the threshold a slightly higher one may be met
-/// a little earlier: that it was not met tells less there. Teeth are followed one by one for as long as their phase is known.
+/// above it the threshold is met, given that it was not until now. Teeth are followed one by one for as long as their phase
+/// is known.
 pub(crate) fn first_passage(
     trend: &Trend<'_>,
     above: &mut Above<'_>,
