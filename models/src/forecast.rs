@@ -1,12 +1,13 @@
 //! Time to threshold, put together.
 
+use crate::cycles::Cycles;
 use crate::fit::seasonal::Seasonal;
 use crate::fit::{Fit, Fitter, SlopePrior, Trend};
-use crate::passage::first_passage;
+use crate::passage::{Above, Replay, first_passage};
 use crate::persistence::Going;
 use crate::prepare::{MAX_POINTS, MIN_POINTS, Points, Rows};
 use crate::report::{FAR, Path, Report};
-use crate::residuals::{Peaks, block_maxima};
+use crate::residuals::{Peaks, Rises};
 use crate::rng::Draws;
 use crate::segment::{self, Segment};
 use crate::stack::{Share, stack};
@@ -23,6 +24,9 @@ const SCREEN_P: f64 = 0.2;
 const SEASON_FROM: f64 = 0.3;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
+/// Blocks of the peaks.
+const BLOCKS: usize = 20;
+
 /// When does the series meet its threshold? See the [crate documentation](crate) for an example.
 ///
 /// The value is segmented (restarts, changed limits, change points), the models are fitted to the present segment and
@@ -132,7 +136,7 @@ impl Course {
             }
         };
         if segment.teeth.is_none() && !self.may_grow() {
-            return self.flat(report, 0, &trend);
+            return self.flat(report, 0);
         }
         let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
         let change = changepoint::last_change(&thin, self.season);
@@ -157,7 +161,7 @@ impl Course {
         let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
         let p = self.trend_p(&trend, &thin, change.cycle);
         if p >= GROWTH_P || thin.len() < 3 {
-            return self.flat(report, first, &thin);
+            return self.flat(report, first);
         }
         let lives = self.lives(segment, options);
         let prior = SlopePrior::of(&lives, self.span_s / self.scale);
@@ -169,7 +173,21 @@ impl Course {
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
         let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
         floor_flat(&mut shares, stats::null_posterior(p));
-        let peaks = self.peaks(segment, &hull, &thin, &fits);
+        let course = Points { u: self.u[first..].to_vec(), y: self.y[first..].to_vec() };
+        let over = over_trend(&course, &thin, &fits);
+        let above = match &segment.teeth {
+            Some(teeth) => {
+                let peaks = over_trend(&hull, &thin, &fits);
+                let rows = teeth.peaks.iter().filter_map(|p| p.checked_sub(base + first));
+                let cycles = Cycles::new(&course.u, &over, &rows.collect::<Vec<_>>());
+                let replay = cycles.map_or(Replay::Never, Replay::Cycles);
+                Above { peaks: Peaks::in_blocks(&hull.u, &peaks, peaks.len()), replay }
+            }
+            None => Above {
+                peaks: Peaks::in_blocks(&course.u, &over, BLOCKS),
+                replay: Replay::Rises(Rises::new(&course.u, &over)),
+            },
+        };
         let going = Going {
             age: -self.u[row_of(onset)],
             released: lives.iter().filter(|l| !l.hit).map(|l| l.life_s / self.span_s).collect(),
@@ -177,8 +195,8 @@ impl Course {
         };
         report.onset(base + row_of(onset));
         let rise_from = stats::median(&thin.y[..thin.len().min(3)]);
-        let paths = self.paths(&fits, &shares, &peaks, &going, rise_from, options);
-        let flat_peaks = self.flat_peaks(first, &thin);
+        let paths = self.paths(&fits, &shares, above, &going, rise_from, options);
+        let flat_peaks = self.flat_peaks(first);
         let slope = fits.iter().find_map(|(_, f)| match f {
             Fit::Line(l) => Some((l.slope, l.noise)),
             Fit::Seasonal(s) => Some(s.slope()),
@@ -252,43 +270,8 @@ impl Course {
         before.len() < 4 || last - stats::median(before) > 3.0 * spread
     }
 
-    /// Peaks of the observed rows above the trend that fits them best.
-    fn peaks(
-        &self,
-        segment: &Segment,
-        hull: &Points,
-        thin: &Points,
-        fits: &[(ModelKind, Fit)],
-    ) -> Peaks {
-        let misfit = |f: &Fit| -> f64 {
-            thin.u.iter().zip(&thin.y).map(|(u, y)| (y - f.predict(*u).mean).abs()).sum()
-        };
-        let best = fits
-            .iter()
-            .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_) | Fit::Walk(_)))
-            .map(|f| (&f.1, misfit(&f.1)))
-            .min_by(|a, b| a.1.total_cmp(&b.1));
-        let residuals: Vec<f64> = hull
-            .u
-            .iter()
-            .zip(&hull.y)
-            .map(|(u, y)| y - best.map_or(0.0, |b| b.0.predict(*u).mean))
-            .collect();
-        let n = residuals.len();
-        let len = if segment.teeth.is_some() { 1 } else { n.div_ceil(20) };
-        let step = (hull.u[n - 1] - hull.u[0]) / (n - 1).max(1) as f64;
-        Peaks::new(&block_maxima(&residuals, len), len as f64 * step)
-    }
-
-    fn flat_peaks(&self, first: usize, thin: &Points) -> Peaks {
-        let level = stats::median(&thin.y[thin.len().saturating_sub(5)..]);
-        let residuals: Vec<f64> = self.y[first..].iter().map(|y| y - level).collect();
-        let n = residuals.len();
-        let len = n.div_ceil(20);
-        let mut maxima = block_maxima(&residuals, len);
-        maxima.iter_mut().for_each(|m| *m += level);
-        let step = (self.u[self.u.len() - 1] - self.u[first]) / (n - 1).max(1) as f64;
-        Peaks::new(&maxima, len as f64 * step)
+    fn flat_peaks(&self, first: usize) -> Peaks {
+        Peaks::in_blocks(&self.u[first..], &self.y[first..], BLOCKS)
     }
 
     /// P(a peak meets the threshold before a horizon without any growth).
@@ -297,8 +280,8 @@ impl Course {
         1.0 - (-peaks.hazard(self.threshold) * blocks).exp()
     }
 
-    fn flat(&self, mut report: Report<'_>, first: usize, thin: &Points) -> Forecast {
-        let peaks = self.flat_peaks(first, thin);
+    fn flat(&self, mut report: Report<'_>, first: usize) -> Forecast {
+        let peaks = self.flat_peaks(first);
         let n = self.u.len();
         let halves = (first + n) / 2;
         // Rise from the first to the second half: the slope is only told, nothing follows from it.
@@ -320,7 +303,7 @@ impl Course {
         &self,
         fits: &[(ModelKind, Fit)],
         shares: &[Share],
-        peaks: &Peaks,
+        mut above: Above<'_>,
         going: &Going,
         rise_from: f64,
         options: &Options,
@@ -340,7 +323,7 @@ impl Course {
             while (out.len() as f64) + 0.5 < quota {
                 let trend = fit.draw(&mut draws, share.inflate);
                 let e = -draws.uniform().ln();
-                let hit = first_passage(&trend, peaks, self.threshold, e, FAR * self.horizon);
+                let hit = first_passage(&trend, &mut above, self.threshold, e, FAR * self.horizon);
                 let age = match trend {
                     // A straight course of this slope cannot have risen for longer than the rise took.
                     Trend::Line { level, slope } => ((level - rise_from) / slope).max(0.0),
@@ -360,6 +343,20 @@ impl Course {
         }
         out
     }
+}
+
+/// The rows over the smooth trend that fits them best.
+fn over_trend(rows: &Points, thin: &Points, fits: &[(ModelKind, Fit)]) -> Vec<f64> {
+    let misfit = |f: &Fit| -> f64 {
+        thin.u.iter().zip(&thin.y).map(|(u, y)| (y - f.predict(*u).mean).abs()).sum()
+    };
+    let best = fits
+        .iter()
+        .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_) | Fit::Walk(_)))
+        .map(|f| (&f.1, misfit(&f.1)))
+        .min_by(|a, b| a.1.total_cmp(&b.1));
+    let trend = |u: f64| best.map_or(0.0, |b| b.0.predict(u).mean);
+    rows.u.iter().zip(&rows.y).map(|(u, y)| y - trend(*u)).collect()
 }
 
 /// Gives the flat model at least the weight that the trend test leaves to chance.

@@ -36,6 +36,7 @@ pub mod baseline;
 pub mod calibration;
 mod changepoint;
 mod cholesky;
+mod cycles;
 mod evidence;
 mod fit;
 mod forecast;
