@@ -25,6 +25,7 @@ use crate::{
     degraded::{Degraded, DegradedRow},
     error::Names,
     relation::Home,
+    series_runs::SeriesRuns,
     table::{Footers, Shared},
     udf,
 };
@@ -37,9 +38,11 @@ const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).u
 const COSTLY_RULES: [&str; 3] =
     ["ProjectionPushdown", "extract_leaf_expressions", "push_down_leaf_projections"];
 
-fn without_costly_rules(state: SessionState) -> SessionState {
+fn with_our_rules(state: SessionState) -> SessionState {
     let keep = |name: &str| !COSTLY_RULES.contains(&name);
-    let physical = state.physical_optimizers().iter().filter(|r| keep(r.name())).cloned().collect();
+    let mut physical: Vec<_> =
+        state.physical_optimizers().iter().filter(|r| keep(r.name())).cloned().collect();
+    physical.push(Arc::new(SeriesRuns));
     let logical = state.optimizer().rules.iter().filter(|r| keep(r.name())).cloned().collect();
     SessionStateBuilder::new_from_existing(state)
         .with_physical_optimizer_rules(physical)
@@ -125,7 +128,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
-        let base = without_costly_rules(base);
+        let base = with_our_rules(base);
         let ctx = SessionContext::new_with_state(base);
         udf::register(&ctx);
         let base = ctx.state();

@@ -14,6 +14,7 @@ mod error;
 mod findings;
 pub mod flight;
 mod relation;
+mod series_runs;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -66,7 +66,9 @@ WITH subject AS (
   GROUP BY series_id
 ), growth AS (
   SELECT p.node, unnest(tapio_ancestors(p.cgroup)) AS cgroup, p.name, p.pid, g.slope, g.series_id, p.heap_option,
-    CASE WHEN p.heap_option IS NOT NULL THEN g.own['c2'] - g.own['c1'] END AS heap_room
+    CASE WHEN p.heap_option IS NOT NULL THEN g.own['c2'] - g.own['c1'] END AS heap_room,
+    -- Code, stacks and buffers lie beside the heap; who is further above its limit is not held by it.
+    greatest(67108864, 0.1 * g.own['c2']) AS beside_heap
   FROM (
     SELECT series_id, tapio_trend(ts, memory_rss_bytes) AS slope, tapio_last(ts, memory_rss_bytes, heap_limit_bytes) AS own
     FROM resources
@@ -75,7 +77,7 @@ WITH subject AS (
   ) g JOIN process p ON p.series_id = g.series_id
   WHERE g.slope > 0
 ), grower AS (
-  SELECT node, cgroup, name, pid, slope, heap_option, heap_room
+  SELECT node, cgroup, name, pid, slope, heap_option, heap_room, beside_heap
   FROM (
     SELECT *, row_number() OVER (PARTITION BY node, cgroup ORDER BY slope DESC, series_id) AS place FROM growth
   )
@@ -86,8 +88,8 @@ WITH subject AS (
     extract(epoch FROM $as_of) - extract(epoch FROM e.last_kill) AS kill_age,
     e.recent_kills IS NOT NULL AS killed,
     -- At the end of the heap all else has grown as it does now.
-    CASE WHEN f.f['probability'] >= $warning_probability AND g.heap_room > 0
-        AND f.f['level'] + g.heap_room * greatest(c.trend / g.slope, 1.0) <= 0.9 * f.f['threshold']
+    CASE WHEN f.f['probability'] >= $warning_probability AND g.heap_room > -g.beside_heap
+        AND f.f['level'] + greatest(g.heap_room, 0.0) * greatest(c.trend / g.slope, 1.0) <= 0.9 * f.f['threshold']
       THEN 'growth of ' || g.name || ' (pid ' || CAST(g.pid AS VARCHAR) || ') ends at its own limit ' || g.heap_option
         || ', before that of the cgroup; pid:' || CAST(g.pid AS VARCHAR) || ' is the target that says when' END AS ends_before
   FROM forecast f

@@ -105,8 +105,9 @@ WITH target AS (
     p.name AS process, p.pid AS process_pid, p.cgroup AS process_cgroup, p.slope AS process_slope,
     p.slope / g.level_slope AS process_share, p.heap_option, p.own['c2'] AS heap_limit,
     -- As in memory_leak_oom.
-    p.heap_option IS NOT NULL AND p.own['c1'] < p.own['c2'] AND g.level + (p.own['c2'] - p.own['c1'])
-      * greatest(g.level_slope / p.slope, 1.0) <= 0.9 * g.threshold AS heap_first,
+    p.heap_option IS NOT NULL AND p.own['c1'] - p.own['c2'] < greatest(67108864, 0.1 * p.own['c2'])
+      AND g.level + greatest(p.own['c2'] - p.own['c1'], 0.0) * greatest(g.level_slope / p.slope, 1.0)
+        <= 0.9 * g.threshold AS heap_first,
     coalesce(g.proven, false) AND c.slope >= $share_threshold * g.level_slope AS by_child,
     c.name AS child, c.cgroup AS child_cgroup, c.slope AS child_slope, c.slope / g.level_slope AS child_share,
     c.subject_kind AS child_kind,

@@ -223,7 +223,7 @@ mod tests {
         let (def, b) = batch(vec![1_000]);
         let short = b.project(&(0..b.num_columns() - 1).collect::<Vec<_>>()).unwrap();
         let e = TableBatch::try_new(def.clone(), short).unwrap_err().to_string();
-        assert!(e.contains("column 30 must be \"memory_peak_bytes\", got \"\""), "{e}");
+        assert!(e.contains("column 31 must be \"heap_limit_bytes\", got \"\""), "{e}");
 
         let (_, b) = batch(vec![-1]);
         let e = TableBatch::try_new(def.clone(), b).unwrap_err().to_string();

@@ -193,3 +193,33 @@ async fn patterns_of_users_join_the_check_or_are_named_with_the_column() {
         assert!(e.contains(message), "{e}");
     }
 }
+
+/// The same question twice: by a column, whose groups are looked up once per run of rows, and by an expression, row by row.
+#[tokio::test]
+async fn groups_by_runs_are_the_groups_by_rows() {
+    let mut of_any_order = rows(60);
+    for (i, row) in of_any_order.iter_mut().enumerate() {
+        if i % 7 == 0 {
+            row.0.remove("pids");
+        }
+        if i > 30 {
+            row.0.insert("series_id", Value::Int(7));
+        }
+    }
+    let store = Store::memory();
+    write(&store, "resources", &of_any_order, 1).await;
+    let engine = engine(store, 2);
+    for key in ["series_id", "pids"] {
+        let ask = |key: &str| {
+            format!(
+                "SELECT {key} AS k, count(*) AS n, count(pids) AS p, sum(pids) AS s, min(ts) AS first,
+                 avg(pids) FILTER (WHERE pids % 2 = 0) AS even FROM resources GROUP BY 1 ORDER BY 1"
+            )
+        };
+        let (by_runs, by_rows) = (ask(key), ask(&format!("{key} + 0")));
+        assert_eq!(one(&engine, &by_runs, None).await, one(&engine, &by_rows, None).await);
+        let plan = async |sql: &str| one(&engine, &format!("EXPLAIN {sql}"), None).await;
+        assert!(plan(&by_runs).await.contains("SeriesRunsExec"));
+        assert!(!plan(&by_rows).await.contains("SeriesRunsExec"));
+    }
+}

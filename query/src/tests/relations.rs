@@ -268,7 +268,10 @@ async fn a_runtime_with_a_limit_of_its_own_is_not_killed_but_full() {
         assert!(check.contains("OOM predicted") && !check.contains(ends), "{limit}: {check}");
         assert!(why.contains("OOM predicted"), "{why}");
     }
-    // What is beyond the limit is not its heap, and lawful.
+    // A little above the limit is what lies beside the heap.
+    let (check, _) = shown("jvm", 560 * MB).await;
+    assert!(check.contains(ends) && !check.contains("OOM predicted"), "{check}");
+    // What is further beyond the limit is not its heap, and lawful.
     let (check, _) = shown("jvm", 500 * MB).await;
     assert!(check.contains("OOM predicted") && !check.contains("Full heap"), "{check}");
 }
