@@ -1,7 +1,8 @@
 //! Prints how well the generated test runs can be foreseen at all, beside Tapio:
-//! `cargo run --release -p tapio-models --example floor [SEED]`.
+//! `cargo run --release -p tapio-models --example floor [SEED [train]]` (`train`: the training families).
 
 use tapio_models::ScoreOptions;
+use tapio_models::generator::Part;
 use tapio_models::score::{self, Errors};
 
 /// Draws of each event.
@@ -9,8 +10,11 @@ const FUTURES: usize = 101;
 
 fn main() -> Result<(), std::num::ParseIntError> {
     let seed = std::env::args().nth(1).map_or(Ok(score::SEED), |seed| seed.parse())?;
+    let part =
+        if std::env::args().nth(2).as_deref() == Some("train") { Part::Train } else { Part::Test };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let scores = score::floor(&ScoreOptions { seed, threads, ..ScoreOptions::default() }, FUTURES);
+    let scores =
+        score::floor(&ScoreOptions { part, seed, threads, ..ScoreOptions::default() }, FUTURES);
     println!("{:18} EVENTS    FLOOR ½ ¼ ⅒       TAPIO ½ ¼ ⅒       BIAS ⅒       CLOSE ⅒", "FAMILY");
     for (family, at) in scores {
         let percent = |x: f64| format!("{:.1}", 100.0 * x);

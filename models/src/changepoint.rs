@@ -1,6 +1,6 @@
 //! Where the present slope began.
 //!
-//! Two straight pieces against the best smooth curve (line, exponential rise or decay): only what no smooth course
+//! Two straight pieces, else three, against the best smooth curve (line, exponential rise or decay): only what no smooth course
 //! explains is a change point, so that an accelerating leak keeps its age and a warm-up its bend. Compared by the Bayesian
 //! information criterion (Yao 1988) with the number of points reduced by the autocorrelation of the residuals. Points
 //! are few (≤ 120) and spikes are already pulled in, so an exact search over all splits is cheap.
@@ -15,6 +15,8 @@ const MIN_SIDE: usize = 4;
 const EXTRA_PARAMETERS: f64 = 3.0;
 /// Log of the odds asked for beyond the criterion: a false change point forgets the age of a leak.
 const MARGIN: f64 = 12.0;
+/// Three lines have to be better by so many times what is asked of two: there are far more of them to choose from.
+const THREE: f64 = 2.5;
 /// Newest pieces that a known cycle may explain: at most so many, each longer by so many cycles.
 const WINDOWS: usize = 12;
 const WINDOW_STEP: f64 = 0.25;
@@ -53,13 +55,13 @@ pub(crate) fn last_change(points: &Points, cycle: Option<f64>) -> Change {
         if change.cycle.is_some() {
             return change;
         }
-        let Some((at, similar)) = split(&rest, &sums, smooth) else {
+        let Some((at, onset)) = split(&rest, &sums, smooth) else {
             return change;
         };
-        change.start += at;
-        if !similar {
-            change.onset = change.start;
+        if onset > 0 {
+            change.onset = change.start + onset;
         }
+        change.start += at;
     }
 }
 
@@ -133,25 +135,62 @@ fn two_lines(sums: &Sums) -> Option<(usize, f64)> {
         .min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-fn split(p: &Points, sums: &Sums, smooth: f64) -> Option<(usize, bool)> {
+/// The same for three lines.
+fn three_lines(sums: &Sums) -> Option<(usize, usize, f64)> {
+    let n = sums.0.len() - 1;
+    let first: Vec<f64> = (0..=n).map(|i| sums.line(0, i.max(1)).3).collect();
+    let mut best: Option<(usize, usize, f64)> = None;
+    for j in 2 * MIN_SIDE..=n.saturating_sub(MIN_SIDE) {
+        let last = sums.line(j, n).3;
+        for (i, first) in first.iter().enumerate().take(j - MIN_SIDE + 1).skip(MIN_SIDE) {
+            let least = best.map_or(f64::INFINITY, |b| b.2);
+            if first + last < least {
+                let sse = first + last + sums.line(i, j).3;
+                best = best.filter(|_| sse >= least).or(Some((i, j, sse)));
+            }
+        }
+    }
+    best
+}
+
+/// The first point of the present piece, and of the present growth.
+fn split(p: &Points, sums: &Sums, smooth: f64) -> Option<(usize, usize)> {
     let n = p.len();
     let (at, two) = two_lines(sums)?;
+    of_pieces(p, sums, smooth, [0, at, n], two, 1.0).or_else(|| {
+        // Quiet, fast, slow: no two lines tell that from a smooth course.
+        let (i, j, three) = three_lines(sums)?;
+        of_pieces(p, sums, smooth, [0, i, j, n], three, THREE)
+    })
+}
+
+/// The last of the `pieces` (the borders of lines, with what they leave), if they explain the points far better than a smooth
+/// course does; `factor`: of what is asked of one change.
+fn of_pieces<const N: usize>(
+    p: &Points,
+    sums: &Sums,
+    smooth: f64,
+    pieces: [usize; N],
+    left: f64,
+    factor: f64,
+) -> Option<(usize, usize)> {
+    let n = p.len();
+    let (first, at) = (pieces[N - 3], pieces[N - 2]);
     let spread = stats::range(&p.y);
     // Differences below a ten-thousandth of the range are rounding.
     let rounding = 1e-8 * spread * spread * n as f64;
-    let residuals: Vec<f64> = [(0, at), (at, n)]
-        .into_iter()
-        .flat_map(|(i, j)| {
-            let (slope, my, mu, _) = sums.line(i, j);
-            (i..j).map(move |k| p.y[k] - my - slope * (p.u[k] - mu))
-        })
-        .collect();
+    let off = |w: &[usize]| {
+        let (i, j) = (w[0], w[1]);
+        let (slope, my, mu, _) = sums.line(i, j);
+        (i..j).map(move |k| p.y[k] - my - slope * (p.u[k] - mu))
+    };
+    let residuals: Vec<f64> = pieces.windows(2).flat_map(off).collect();
     let n_eff = n as f64 / stats::inflation(stats::autocorrelation(&residuals));
-    let gain = n_eff * ((smooth + rounding) / (two + rounding)).ln();
-    if gain < EXTRA_PARAMETERS * (n as f64).ln() + MARGIN {
+    let gain = n_eff * ((smooth + rounding) / (left + rounding)).ln();
+    if gain < factor * (EXTRA_PARAMETERS * (n as f64).ln() + MARGIN) {
         return None;
     }
-    let (before, after) = (sums.line(0, at), sums.line(at, n));
+    let (before, after) = (sums.line(first, at), sums.line(at, n));
     let steeper = before.0.abs().max(after.0.abs());
     let similar = (before.0 - after.0).abs() < SLOPE_CHANGE * steeper;
     let edge = 0.5 * (p.u[at - 1] + p.u[at]);
@@ -159,7 +198,7 @@ fn split(p: &Points, sums: &Sums, smooth: f64) -> Option<(usize, bool)> {
     if similar && jump.abs() < 0.1 * spread {
         return None;
     }
-    Some((at, similar))
+    Some((at, if similar { first } else { at }))
 }
 
 #[cfg(test)]
@@ -204,6 +243,20 @@ mod tests {
         // A bend, or growth out of the quiet, is no wave.
         for f in [|u: f64| (u + 0.4).max(0.0), |u: f64| u + (u + 0.2).max(0.0)] {
             assert_eq!(last_change(&points(120, f), Some(0.3)).cycle, None);
+        }
+    }
+
+    #[test]
+    fn the_newest_of_three_paces_is_the_present_one() {
+        for (fast, slow) in [(4.0, 1.0), (1.0, 4.0), (4.0, 0.3)] {
+            let course = |u: f64| fast * (u + 0.6).clamp(0.0, 0.3) + slow * (u + 0.3).max(0.0);
+            let change = last_change(&points(120, course), None);
+            assert!((80..=88).contains(&change.start), "{fast} {slow}: {change:?}");
+            assert_eq!(change.onset, change.start);
+        }
+        // What bends without a corner is smooth still.
+        for course in [|u: f64| (u + 1.0).powf(0.6), |u: f64| 2.0 * (u + 1.0).ln_1p()] {
+            assert_eq!(last_change(&points(120, course), None), Change::default());
         }
     }
 

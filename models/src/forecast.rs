@@ -11,6 +11,7 @@ use crate::residuals::{Peaks, Rises};
 use crate::rng::Draws;
 use crate::segment::{self, Segment};
 use crate::stack::{Share, stack};
+use crate::wander::{self, Climbs};
 use crate::{
     CannotSay, Direction, Forecast, Life, ModelKind, Options, SegmentReason, Series, calibration,
     changepoint, stats,
@@ -172,7 +173,9 @@ impl Course {
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
         let mut shares = stack(&fitter, &thin, &kinds, self.horizon);
-        floor_flat(&mut shares, stats::null_posterior(p));
+        // Independent blocks rise by chance less often than a walk does; teeth do not walk.
+        let by_walking = if walks { wander::walk_p(&thin.y) } else { 0.0 };
+        floor_flat(&mut shares, stats::null_posterior(p.max(by_walking)));
         let course = Points { u: self.u[first..].to_vec(), y: self.y[first..].to_vec() };
         let over = over_trend(&course, &thin, &fits);
         let above = match &segment.teeth {
@@ -196,7 +199,7 @@ impl Course {
         report.onset(base + row_of(onset));
         let rise_from = stats::median(&thin.y[..thin.len().min(3)]);
         let paths = self.paths(&fits, &shares, above, &going, rise_from, options);
-        let flat_peaks = self.flat_peaks(first);
+        let still = self.still(first);
         let slope = fits.iter().find_map(|(_, f)| match f {
             Fit::Line(l) => Some((l.slope, l.noise)),
             Fit::Seasonal(s) => Some(s.slope()),
@@ -215,7 +218,7 @@ impl Course {
             self.span_s,
             &shares,
             &paths,
-            |horizon| self.flat_probability(&flat_peaks, horizon),
+            |horizon| still.probability(self.threshold, horizon),
             going.released.len(),
         )
     }
@@ -270,18 +273,16 @@ impl Course {
         before.len() < 4 || last - stats::median(before) > 3.0 * spread
     }
 
-    fn flat_peaks(&self, first: usize) -> Peaks {
-        Peaks::in_blocks(&self.u[first..], &self.y[first..], BLOCKS)
-    }
-
-    /// P(a peak meets the threshold before a horizon without any growth).
-    fn flat_probability(&self, peaks: &Peaks, horizon: f64) -> f64 {
-        let blocks = if peaks.block > 0.0 { horizon / peaks.block } else { 0.0 };
-        1.0 - (-peaks.hazard(self.threshold) * blocks).exp()
+    /// What may happen without any growth: peaks since `first`, climbs in all of the segment.
+    fn still(&self, first: usize) -> Still {
+        Still {
+            peaks: Peaks::in_blocks(&self.u[first..], &self.y[first..], BLOCKS),
+            climbs: Climbs::new(&self.u, &self.y),
+        }
     }
 
     fn flat(&self, mut report: Report<'_>, first: usize) -> Forecast {
-        let peaks = self.flat_peaks(first);
+        let still = self.still(first);
         let n = self.u.len();
         let halves = (first + n) / 2;
         // Rise from the first to the second half: the slope is only told, nothing follows from it.
@@ -295,7 +296,7 @@ impl Course {
             stats::robust_sd(&self.y[first..]) * self.scale,
         );
         let share = Share { kind: ModelKind::Flat, weight: 1.0, inflate: 1.0 };
-        let flat = |horizon| self.flat_probability(&peaks, horizon);
+        let flat = |horizon| still.probability(self.threshold, horizon);
         report.paths(self.span_s, &[share], &[], flat, 0)
     }
 
@@ -342,6 +343,22 @@ impl Course {
             }
         }
         out
+    }
+}
+
+/// A course without growth.
+struct Still {
+    peaks: Peaks,
+    climbs: Climbs,
+}
+
+impl Still {
+    /// P(the threshold is met before a horizon): it stays around its level, or it wanders off as it did before, and which of
+    /// the two is not known.
+    fn probability(&self, threshold: f64, horizon: f64) -> f64 {
+        let blocks = if self.peaks.block > 0.0 { horizon / self.peaks.block } else { 0.0 };
+        let by_peaks = 1.0 - (-self.peaks.hazard(threshold) * blocks).exp();
+        0.5 * (by_peaks + self.climbs.probability(threshold, horizon))
     }
 }
 

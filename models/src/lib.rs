@@ -58,6 +58,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod types;
+mod wander;
 
 pub use alarm::{
     ALARM_CLEAR_THRESHOLD, ALARM_EVALUATIONS_THRESHOLD, ALARM_RAISE_THRESHOLD, Alarm, AlarmChange,

@@ -16,10 +16,16 @@ pub(crate) const MIN_POINTS: usize = 8;
 pub(crate) enum Shape {
     /// exp(rate·u)
     Exp(f64),
-    /// (time since the start of the window)^power
-    Power(f64),
-    /// (time since a share of the window)^power, nothing before
-    Late(f64, f64),
+    /// exp(rate·u) from a share of the window on, level before
+    Late { since: f64, rate: f64 },
+    /// (time since a share of the window)^(eighths / 8), nothing before
+    Power { since: f64, eighths: u8 },
+}
+
+impl Shape {
+    pub(crate) const fn power(since: f64, eighths: u8) -> Self {
+        Self::Power { since, eighths }
+    }
 }
 
 /// From almost straight to a plateau reached after a tenth of the window.
@@ -36,50 +42,15 @@ pub(crate) const PLATEAUS: [Shape; 9] = [
 ];
 /// From almost straight to a growth by e in a ninth of the window: a coarse grid, enough to say that a course is bent.
 pub(crate) const GROWTHS: [Shape; 9] = [
-    Shape::Power(1.5),
-    Shape::Power(2.0),
-    Shape::Power(3.0),
+    Shape::power(0.0, 12),
+    Shape::power(0.0, 16),
+    Shape::power(0.0, 24),
     Shape::Exp(1.0),
     Shape::Exp(2.0),
     Shape::Exp(3.0),
     Shape::Exp(4.0),
     Shape::Exp(6.0),
     Shape::Exp(9.0),
-];
-
-/// The grid to forecast with: growth from the start of the window or from a time within it, from almost straight to very bent.
-/// Finer than [`GROWTHS`], because a course between two shapes that lie far apart is forecast well by neither.
-pub(crate) const FORECAST_GROWTHS: [Shape; 30] = [
-    Shape::Power(1.2),
-    Shape::Power(1.5),
-    Shape::Power(1.75),
-    Shape::Power(2.0),
-    Shape::Power(2.5),
-    Shape::Power(3.0),
-    Shape::Power(4.0),
-    Shape::Exp(0.5),
-    Shape::Exp(1.0),
-    Shape::Exp(1.5),
-    Shape::Exp(2.0),
-    Shape::Exp(2.5),
-    Shape::Exp(3.0),
-    Shape::Exp(3.5),
-    Shape::Exp(4.0),
-    Shape::Exp(5.0),
-    Shape::Exp(6.0),
-    Shape::Exp(9.0),
-    Shape::Late(0.15, 1.5),
-    Shape::Late(0.15, 2.0),
-    Shape::Late(0.15, 2.5),
-    Shape::Late(0.15, 3.0),
-    Shape::Late(0.3, 1.5),
-    Shape::Late(0.3, 2.0),
-    Shape::Late(0.3, 3.0),
-    Shape::Late(0.45, 1.5),
-    Shape::Late(0.45, 2.0),
-    Shape::Late(0.45, 3.0),
-    Shape::Late(0.6, 1.5),
-    Shape::Late(0.6, 2.0),
 ];
 
 /// Residual sums of squares below this (values have range one) are rounding, not evidence.
@@ -89,26 +60,31 @@ const SSE_ROUNDING: f64 = 1e-10;
 #[derive(Debug, Clone, Copy)]
 struct Basis {
     shape: Shape,
-    /// Where φ is 1 (falling exponentials, at the start; rising ones, at the end) or 0 (powers, at the start).
+    /// Where φ is 1 (falling exponentials, at the start; rising ones, at the end) or 0 (powers, where they start).
     origin: f64,
+    /// Before, φ is what it is here.
+    from: f64,
     span: f64,
 }
 
 impl Basis {
     fn new(shape: Shape, first: f64, last: f64) -> Self {
-        let origin = match shape {
-            Shape::Exp(rate) if rate > 0.0 => last,
-            Shape::Exp(_) | Shape::Power(_) => first,
-            Shape::Late(share, _) => first + share * (last - first),
+        let share = |since: f64| first + since * (last - first);
+        let (origin, from) = match shape {
+            Shape::Exp(rate) if rate > 0.0 => (last, first),
+            Shape::Exp(_) => (first, first),
+            Shape::Late { since, .. } => (last, share(since)),
+            Shape::Power { since, .. } => (share(since), share(since)),
         };
-        Self { shape, origin, span: (last - first).max(f64::MIN_POSITIVE) }
+        Self { shape, origin, from, span: (last - first).max(f64::MIN_POSITIVE) }
     }
 
     fn at(&self, u: f64) -> f64 {
-        let x = (u - self.origin) / self.span;
+        let x = (u.max(self.from) - self.origin) / self.span;
         match self.shape {
-            Shape::Exp(rate) => (rate * x).exp(),
-            Shape::Power(power) | Shape::Late(_, power) => x.max(0.0).powf(power),
+            Shape::Exp(rate) | Shape::Late { rate, .. } => (rate * x).exp(),
+            // Many times cheaper than any power.
+            Shape::Power { eighths, .. } => x.sqrt().sqrt().sqrt().powi(eighths.into()),
         }
     }
 
@@ -120,11 +96,12 @@ impl Basis {
     /// a + b·φ(u)
     fn trend(&self, a: f64, b: f64) -> Trend<'_> {
         match self.shape {
-            Shape::Exp(rate) => {
+            Shape::Exp(rate) | Shape::Late { rate, .. } => {
                 let c = rate / self.span;
                 Trend::Exp { a, b: b * (-c * self.origin).exp(), c }
             }
-            Shape::Power(power) | Shape::Late(_, power) => {
+            Shape::Power { eighths, .. } => {
+                let power = 0.125 * f64::from(eighths);
                 Trend::Power { a, b: b * self.span.powf(-power), start: self.origin, power }
             }
         }
@@ -134,16 +111,19 @@ impl Basis {
 #[derive(Debug, Clone)]
 struct Column {
     basis: Basis,
-    e: Vec<f64>,
-    /// Running sums of e, e², e·y before each point.
-    sums: Vec<[f64; 3]>,
+    /// Logarithm of its weight before anything is seen.
+    prior: f64,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Bases {
     columns: Vec<Column>,
+    /// φ of each column at each point.
+    e: Vec<f64>,
+    /// Running sums of e, e², e·y before each point, of each column.
+    of_e: Vec<[f64; 3]>,
     /// Running sums of y, y² before each point.
-    sums: Vec<[f64; 2]>,
+    of_y: Vec<[f64; 2]>,
 }
 
 /// Sums over a prefix, centred: means of e and y, See, Sey, Syy.
@@ -156,36 +136,43 @@ struct Centred {
 }
 
 impl Bases {
-    pub(crate) fn new(points: &Points, shapes: &[Shape]) -> Self {
+    /// Shapes, each with its weight before anything is seen.
+    pub(crate) fn new(points: &Points, shapes: impl IntoIterator<Item = (Shape, f64)>) -> Self {
         let (first, last) = match points.u.as_slice() {
             [first, .., last] => (*first, *last),
             _ => (0.0, 0.0),
         };
-        let columns = shapes.iter().map(|shape| {
-            let basis = Basis::new(*shape, first, last);
-            let e: Vec<f64> = points.u.iter().map(|u| basis.at(*u)).collect();
-            let mut sums = Vec::with_capacity(e.len() + 1);
+        let column = |(shape, prior): (Shape, f64)| Column {
+            basis: Basis::new(shape, first, last),
+            prior: prior.ln(),
+        };
+        let columns: Vec<Column> = shapes.into_iter().map(column).collect();
+        let n = points.len();
+        let mut e = Vec::with_capacity(columns.len() * n);
+        let mut of_e = Vec::with_capacity(columns.len() * (n + 1));
+        for column in &columns {
             let mut sum = [0.0; 3];
-            sums.push(sum);
-            for (e, y) in e.iter().zip(&points.y) {
-                sum = [sum[0] + e, sum[1] + e * e, sum[2] + e * y];
-                sums.push(sum);
+            of_e.push(sum);
+            for (u, y) in points.u.iter().zip(&points.y) {
+                let x = column.basis.at(*u);
+                e.push(x);
+                sum = [sum[0] + x, sum[1] + x * x, sum[2] + x * y];
+                of_e.push(sum);
             }
-            Column { basis, e, sums }
-        });
-        let columns = columns.collect();
-        let mut sums = vec![[0.0; 2]];
-        for y in &points.y {
-            let [a, b] = sums[sums.len() - 1];
-            sums.push([a + y, b + y * y]);
         }
-        Self { columns, sums }
+        let mut of_y = Vec::with_capacity(n + 1);
+        of_y.push([0.0; 2]);
+        for y in &points.y {
+            let [a, b] = of_y[of_y.len() - 1];
+            of_y.push([a + y, b + y * y]);
+        }
+        Self { columns, e, of_e, of_y }
     }
 
-    fn centred(&self, column: &Column, k: usize) -> Centred {
+    fn centred(&self, column: usize, k: usize) -> Centred {
         let n = k as f64;
-        let [e, ee, ey] = column.sums[k];
-        let [y, yy] = self.sums[k];
+        let [e, ee, ey] = self.of_e[column * self.of_y.len() + k];
+        let [y, yy] = self.of_y[k];
         Centred {
             e: e / n,
             y: y / n,
@@ -196,45 +183,45 @@ impl Bases {
     }
 
     /// Fits the first `y.len()` points.
-    pub(crate) fn fit(&self, u: &[f64], y: &[f64]) -> Option<Curve> {
+    pub(crate) fn fit(&self, y: &[f64]) -> Option<Curve> {
         let k = y.len();
         if k < MIN_POINTS {
             return None;
         }
-        let rising: Vec<(&Column, Centred, f64, f64)> = self
-            .columns
-            .iter()
-            .filter_map(|column| {
-                let s = self.centred(column, k);
+        let rising: Vec<(usize, Centred, f64, f64)> = (0..self.columns.len())
+            .filter_map(|i| {
+                let s = self.centred(i, k);
                 let b = s.ey / s.ee;
                 let sse = (s.yy - b * s.ey).max(SSE_ROUNDING);
-                (s.ee > 1e-9 && (b > 0.0) == column.basis.rises()).then_some((column, s, b, sse))
+                let rises = (b > 0.0) == self.columns[i].basis.rises();
+                (s.ee > 1e-9 && rises).then_some((i, s, b, sse))
             })
             .collect();
-        let (column, s, b, min) = rising.iter().min_by(|x, y| x.3.total_cmp(&y.3))?;
-        let residuals: Vec<f64> =
-            column.e.iter().zip(y).map(|(e, y)| y - s.y - b * (e - s.e)).collect();
+        let (best, s, b, min) = rising.iter().min_by(|x, y| x.3.total_cmp(&y.3))?;
+        let e = &self.e[best * (self.of_y.len() - 1)..][..k];
+        let residuals: Vec<f64> = e.iter().zip(y).map(|(e, y)| y - s.y - b * (e - s.e)).collect();
         let inflation = stats::inflation(stats::autocorrelation(&residuals));
         let n_eff = (k as f64 / inflation).max(4.0);
         let noise = (min / (k - 3) as f64).sqrt();
+        let log = |i: usize, sse: f64| self.columns[i].prior - 0.5 * n_eff * (sse / min).ln();
+        let most = rising.iter().map(|r| log(r.0, r.3)).fold(f64::NEG_INFINITY, f64::max);
         let mut parts: Vec<Part> = rising
             .iter()
-            .map(|(column, s, b, sse)| Part {
-                weight: (-0.5 * n_eff * (sse / min).ln()).exp(),
-                basis: column.basis,
+            .map(|&(i, ref s, b, sse)| Part {
+                weight: (log(i, sse) - most).exp(),
+                basis: self.columns[i].basis,
                 e: s.e,
                 y: s.y,
-                b: *b,
+                b,
                 b_se: (sse * inflation / ((k - 3) as f64 * s.ee)).sqrt(),
                 y_se: (sse * inflation / ((k - 3) * k) as f64).sqrt(),
             })
-            .filter(|p| p.weight > 1e-4)
+            .filter(|p| p.weight > 1e-3)
             .collect();
         let total: f64 = parts.iter().map(|p| p.weight).sum();
         for p in &mut parts {
             p.weight /= total;
         }
-        debug_assert_eq!(u.len(), k);
         Some(Curve { parts, noise })
     }
 }
@@ -287,11 +274,9 @@ impl Curve {
 
 /// Smallest residual sum of squares of bent trends, rising or falling: the smooth rival of a change point.
 pub(crate) fn best_sse(points: &Points, shapes: &[Shape]) -> f64 {
-    let bases = Bases::new(points, shapes);
+    let bases = Bases::new(points, shapes.iter().map(|s| (*s, 1.0)));
     let k = points.len();
-    bases
-        .columns
-        .iter()
+    (0..shapes.len())
         .map(|column| bases.centred(column, k))
         .filter(|s| s.ee > 1e-9)
         .map(|s| (s.yy - s.ey * s.ey / s.ee).max(0.0))
@@ -308,10 +293,18 @@ mod tests {
         Points { u, y }
     }
 
+    fn plateaus(p: &Points) -> Bases {
+        Bases::new(p, PLATEAUS.map(|s| (s, 1.0)))
+    }
+
+    fn growths(p: &Points) -> Bases {
+        Bases::new(p, GROWTHS.map(|s| (s, 1.0)))
+    }
+
     #[test]
     fn a_plateau_is_found() {
         let p = points(|u| 1.0 - (-3.0 * (u + 1.0)).exp());
-        let curve = Bases::new(&p, &PLATEAUS).fit(&p.u, &p.y).unwrap();
+        let curve = plateaus(&p).fit(&p.y).unwrap();
         assert!((curve.predict(5.0).mean - 1.0).abs() < 0.02);
         let Trend::Exp { a, .. } = curve.draw(0.0, 0.0, 0.5) else {
             unreachable!("the best shape is an exponential")
@@ -323,11 +316,11 @@ mod tests {
     #[test]
     fn growth_is_followed() {
         let p = points(|u| (2.0 * u).exp());
-        let curve = Bases::new(&p, &GROWTHS).fit(&p.u, &p.y).unwrap();
+        let curve = growths(&p).fit(&p.y).unwrap();
         let eta = curve.draw(0.0, 0.0, 0.5).reaches(3.0);
         assert!((eta - 3_f64.ln() / 2.0).abs() < 0.02, "{eta}");
         // Falling or flat courses are not growth.
         let p = points(|u| -(2.0 * u).exp());
-        assert!(Bases::new(&p, &GROWTHS).fit(&p.u, &p.y).is_none());
+        assert!(growths(&p).fit(&p.y).is_none());
     }
 }

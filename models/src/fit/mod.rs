@@ -195,7 +195,7 @@ impl<'a> Fitter<'a> {
         fits.extend(drift.map(|d| (ModelKind::Drift, Fit::Drift(d))));
         let line = line.map(|l| self.prior.map_or(l.clone(), |p| p.shrink(l)));
         fits.extend(line.map(|l| (ModelKind::Line, Fit::Line(l))));
-        let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(u, y));
+        let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(y));
         fits.extend(curve(&self.plateau).map(|c| (ModelKind::Saturating, Fit::Curve(c))));
         fits.extend(curve(&self.growth).map(|c| (ModelKind::Accelerating, Fit::Curve(c))));
         let walk = seasonal.as_ref().filter(|_| self.walks).and_then(|s| s.walk(u, y));
