@@ -88,6 +88,7 @@ impl Moments {
     }
 
     /// Adds the rows of `other`. Origins may differ: they are moved exactly.
+    #[inline]
     pub fn merge(&mut self, other: &Self) {
         if other.n == 0 {
             return;
@@ -96,13 +97,22 @@ impl Moments {
             *self = *other;
             return;
         }
+        self.v_bits |= other.v_bits;
+        self.v = self.v.wrapping_add(other.v);
+        if self.origin_us == other.origin_us {
+            self.n += other.n;
+            self.t = self.t.wrapping_add(other.t);
+            self.tt = self.tt.wrapping_add(other.tt);
+            self.tv = self.tv.wrapping_add(other.tv);
+            self.t_bits |= other.t_bits;
+            return;
+        }
         // d = other's origin relative to ours; Σ(t+d)² = Σt² + 2dΣt + nd², Σ(t+d)v = Σtv + dΣv.
         let d = i128::from(other.origin_us) - i128::from(self.origin_us);
         let n = i128::from(other.n);
         let shifted = i128::from(other.t_bits) + d.abs();
         self.n += other.n;
         self.t = self.t.wrapping_add(other.t).wrapping_add(n.wrapping_mul(d));
-        self.v = self.v.wrapping_add(other.v);
         self.tt = self
             .tt
             .wrapping_add(other.tt)
@@ -110,11 +120,11 @@ impl Moments {
             .wrapping_add(n.wrapping_mul(d).wrapping_mul(d));
         self.tv = self.tv.wrapping_add(other.tv).wrapping_add(d.wrapping_mul(other.v));
         self.t_bits |= u64::try_from(shifted).unwrap_or(u64::MAX);
-        self.v_bits |= other.v_bits;
     }
 
     /// The sums as bytes, for a stage of an aggregation that hands them to the next; the origin is not among them.
     #[must_use]
+    #[inline]
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         let words = [self.n, self.t_bits, self.v_bits].map(u64::to_le_bytes);
@@ -128,6 +138,7 @@ impl Moments {
 
     /// Back from [`Moments::to_bytes`] of sums with the same origin.
     #[must_use]
+    #[inline]
     pub fn from_bytes(origin_us: i64, bytes: &[u8; Self::BYTES]) -> Self {
         let word = |i: usize| {
             let mut w = [0; 8];

@@ -25,13 +25,17 @@ use crate::{
     degraded::{Degraded, DegradedRow},
     error::Names,
     relation::Home,
-    series_runs::SeriesRuns,
+    series_runs::{Kept, SeriesRuns},
     table::{Footers, Shared},
     udf,
 };
 
 /// How many consumers of memory an error about memory names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).unwrap();
+
+/// States of hot batches that are kept, together, but no more than this share of a limit.
+const KEPT_BYTES: usize = 128 << 20;
+const KEPT_SHARE: usize = 4;
 
 /// Rules that cost a fifth of a `tapio check` and find nothing to do in our relations: projections have been
 /// pushed into the scans by the logical rules already, and no scan of ours has nested columns to take leaves from.
@@ -132,8 +136,10 @@ impl Engine {
         let ctx = SessionContext::new_with_state(base);
         udf::register(&ctx);
         let base = ctx.state();
+        let most = options.memory_limit.map_or(KEPT_BYTES, |l| KEPT_BYTES.min(l / KEPT_SHARE));
         let shared = Shared {
             hot: options.hot,
+            kept: Arc::new(Kept::new(most, &base.runtime_env().memory_pool)),
             footers: Arc::new(Footers::default()),
             degraded: Arc::new(Degraded::default()),
             store_url: ObjectStoreUrl::parse(store_url).map_err(wrong)?,
@@ -299,6 +305,12 @@ impl Engine {
     /// What could not be read since this engine was made.
     pub fn degraded(&self) -> Vec<DegradedRow> {
         self.home.shared.degraded.rows()
+    }
+
+    /// States of hot batches that are kept, and their bytes.
+    #[cfg(test)]
+    pub(crate) fn kept_states(&self) -> (usize, usize) {
+        self.home.shared.kept.size()
     }
 
     /// The patterns.

@@ -12,6 +12,7 @@ mod degraded;
 mod engine;
 mod error;
 mod findings;
+mod fixed;
 pub mod flight;
 mod relation;
 mod series_runs;

@@ -1,8 +1,10 @@
 //! What `query` needs from `ingest` without knowing it: rows not yet in a file, and a place to put rows.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{Array, AsArray, RecordBatch},
-    compute::max,
+    compute::{max, min},
     datatypes::TimestampMicrosecondType,
 };
 use async_trait::async_trait;
@@ -18,14 +20,17 @@ pub struct HotBatch {
     /// The rows, in the table's schema.
     pub batch: RecordBatch,
     latest_us: i64,
+    ts_range: Option<(i64, i64)>,
+    token: Arc<()>,
 }
 
 impl HotBatch {
     /// Rows of these sequences.
     pub fn new(first_seq: i64, last_seq: i64, batch: RecordBatch) -> Self {
+        let times =
+            |column| batch.column_by_name(column)?.as_primitive_opt::<TimestampMicrosecondType>();
         let latest = |column| {
-            let times =
-                batch.column_by_name(column)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+            let times = times(column)?;
             match times.null_count() {
                 // Several times as fast as the kernel that minds NULLs.
                 0 => times.values().iter().copied().max(),
@@ -33,12 +38,24 @@ impl HotBatch {
             }
         };
         let latest_us = latest("ts").max(latest("observed_at")).unwrap_or(i64::MIN);
-        Self { first_seq, last_seq, batch, latest_us }
+        let ts_range = times("ts").filter(|t| t.null_count() == 0).and_then(|t| min(t).zip(max(t)));
+        Self { first_seq, last_seq, batch, latest_us, ts_range, token: Arc::default() }
     }
 
     /// The latest `ts` or `observed_at`, µs; before it rows are missing (T7). `i64::MIN` without either.
     pub fn latest_us(&self) -> i64 {
         self.latest_us
+    }
+
+    /// The first and the last `ts`, µs; `None` without rows and where a `ts` is NULL.
+    pub fn ts_range(&self) -> Option<(i64, i64)> {
+        self.ts_range
+    }
+
+    /// Stands for these rows: clones have it, nothing else ever does. Who keeps what it computed from the rows keeps a
+    /// `Weak` of it, and so knows the rows again and when they are gone.
+    pub fn token(&self) -> &Arc<()> {
+        &self.token
     }
 }
 

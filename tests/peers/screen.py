@@ -1,6 +1,9 @@
 """Which of N containers cross their limit within 15 minutes? Tapio and DuckDB on the same Parquet, Tapio and Prometheus
 on rows that came tick by tick and are in memory; in turns.
 
+In memory each round is one tick later than the one before, and the question is about the 15 minutes before it, so that
+nobody can answer twice from the same rows. `pattern's screen` is what the pattern memory_leak_oom asks of every series.
+
 usage: screen.py TAPIO_BENCH [ROUNDS]     (build it with: cargo build --release --workspace --bins)
 
 CPU time of each process, medians over the rounds and the spread. `screen` is the cheap question (a line through 90
@@ -39,6 +42,27 @@ DUCK = f"""SELECT series_id FROM (
         SELECT series_id, CAST({USED} AS DOUBLE) AS v, memory_limit_bytes,
                (epoch_us(ts) - {END_US}) / 1e6 AS x FROM read_parquet('{{files}}'))
     GROUP BY series_id) WHERE ahead >= l"""
+
+
+# As patterns, which a server evaluates again and again. They differ in what they ask of a series.
+IN_MEMORY = """-- name: bench
+-- title: Crosses its limit
+-- tables: resources
+SELECT series_id, last_ts AS window_start, last_ts AS window_end, 'warning' AS severity, 1.0 AS score,
+  'crosses its limit' AS title, '' AS detail, tapio_evidence(tapio_fact(NULL, last_ts, '')) AS evidence
+FROM (SELECT series_id, {asked}, max(ts) AS last_ts FROM resources WHERE {rows} GROUP BY series_id)
+WHERE {condition}"""
+LINE = IN_MEMORY.format(
+    asked=f"tapio_linear_crossing(ts, {USED}, memory_limit_bytes, NULL) AS s",
+    rows="ts > $as_of - INTERVAL '15 minutes'",
+    condition="s + extract(epoch FROM last_ts) - extract(epoch FROM $as_of) <= 900")
+PATTERN = IN_MEMORY.format(
+    asked=f"""tapio_last(ts, {USED}, memory_limit_bytes) AS newest, tapio_trend(ts, {USED}) AS trend,
+      tapio_trend(ts, {USED}) FILTER (WHERE ts > $as_of - INTERVAL '1 minute') AS recent_trend""",
+    rows="""ts > tapio_ago($as_of, 3600.0) AND memory_limit_bytes IS NOT NULL
+      AND memory_headroom_bytes IS NOT NULL""",
+    condition="""newest['c1'] >= 0.8 * newest['c2'] OR newest['c1']
+      + 4 * 900.0 * greatest(coalesce(trend, 0.0), coalesce(recent_trend, 0.0), 0.0) >= newest['c2']""")
 
 
 class Tapio:
@@ -107,7 +131,7 @@ class Prometheus:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
-        self.end = END_US // 1_000
+        self.end = END_US / 1e6
         rows = duckdb.connect().sql(
             f"SELECT series_id, list({USED} ORDER BY ts), list(epoch_us(ts) // 1000 ORDER BY ts) "
             f"FROM read_parquet('{store}/resources/*/*.parquet') GROUP BY series_id").fetchall()
@@ -129,7 +153,8 @@ class Prometheus:
         return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1e6
 
     def __call__(self):
-        ask = urllib.parse.urlencode({"query": self.QUERY, "time": self.end / 1e3})
+        ask = urllib.parse.urlencode({"query": self.QUERY, "time": self.end})
+        self.end += 10
         before = self.cpu_ms()
         answer = urllib.request.urlopen(f"{self.url}/api/v1/query?{ask}").read()
         return self.cpu_ms() - before, len(json.loads(answer)["data"]["result"])
@@ -171,9 +196,13 @@ for series in (1_000, 10_000):
         if not shutil.which("prometheus"):
             print("  no prometheus here: not compared")
             continue
-        prometheus = Prometheus(store, other)
+        later = f"{other}/later"
+        subprocess.run([bench, "make", later, str(series), str(POINTS + 1 + rounds)], check=True)
+        prometheus = Prometheus(later, other)
         try:
-            hot = Tapio("hot", f"{other}/tapio", str(series), str(POINTS), SCREEN)
-            compare("prometheus predict_linear", {"tapio screen, hot rows": hot, "prometheus predict_linear": prometheus})
+            compare("prometheus predict_linear", {
+                "tapio screen, hot rows": Tapio("hot", f"{other}/screen", str(series), str(POINTS), LINE),
+                "prometheus predict_linear": prometheus,
+                "pattern's screen": Tapio("hot", f"{other}/pattern", str(series), str(POINTS), PATTERN)})
         finally:
             prometheus.stop()

@@ -2,22 +2,17 @@
 
 use std::{fmt, sync::Arc};
 
-use arrow::{array::RecordBatch, datatypes::Schema};
 use datafusion::{
     common::{
-        DFSchema, DataFusionError, Result,
-        config::ConfigOptions,
-        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+        DFSchema, DataFusionError, Result, config::ConfigOptions, tree_node::TreeNodeRecursion,
     },
     execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::{
-        ColumnarValue, Expr, execution_props::ExecutionProps,
-        physical_planning_context::PhysicalPlanningContext,
+        Expr, execution_props::ExecutionProps, physical_planning_context::PhysicalPlanningContext,
     },
     physical_expr::{
-        EquivalenceProperties, PhysicalExpr, create_physical_expr,
-        expressions::{Column, Literal},
-        utils::{collect_columns, reassign_expr_columns},
+        EquivalenceProperties, PhysicalExpr, create_physical_expr, expressions::Literal,
+        utils::reassign_expr_columns,
     },
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
@@ -31,19 +26,17 @@ use datafusion::{
 use futures::{StreamExt, TryStreamExt};
 
 use super::{
-    TapioTable,
+    Found, Piece, TapioTable,
     filter::{bounds, infallible, integer},
 };
-use crate::clock::Clock;
-
-/// Whether the expression has one value for all rows of a run.
-pub(super) fn is_fixed(e: &Expr) -> bool {
-    !e.any_column_refs() && !e.is_volatile()
-}
+use crate::{
+    clock::Clock,
+    fixed::{constant, fold, is_fixed},
+};
 
 /// Scans a table as of the time of a clock: files and hot rows are looked up when it runs.
 #[derive(Clone)]
-pub(super) struct LateScan {
+pub(crate) struct LateScan {
     table: TapioTable,
     clock: Arc<Clock>,
     /// Where a run of the clock keeps what was looked up.
@@ -52,6 +45,7 @@ pub(super) struct LateScan {
     /// What the plan around it filters by again: used to read less.
     filters: Vec<Expr>,
     predicates: Vec<Arc<dyn PhysicalExpr>>,
+    hot_is_taken: bool,
     properties: Arc<PlanProperties>,
 }
 
@@ -77,12 +71,13 @@ impl LateScan {
             projection: projection.cloned(),
             filters: filters.to_vec(),
             predicates: Vec::new(),
+            hot_is_taken: false,
             properties: Arc::new(properties),
         })
     }
 
     /// The scan as of the clock's time.
-    async fn look_up(&self, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn look_up(&self, context: &TaskContext) -> Result<Found> {
         let as_of = self.clock.as_of()?;
         let nothing = DFSchema::empty();
         let (props, planning) = (ExecutionProps::new(), PhysicalPlanningContext::default());
@@ -95,37 +90,42 @@ impl LateScan {
         let schema = datafusion::catalog::TableProvider::schema(&self.table);
         let mut predicates = Vec::new();
         for p in &self.predicates {
-            let p = p.clone().transform_down(|e| {
-                Ok(match constant(&e) {
-                    Some(value) => Transformed::new(value, true, TreeNodeRecursion::Jump),
-                    None => Transformed::no(e),
-                })
-            })?;
-            if infallible(&p.data) {
-                predicates.push(reassign_expr_columns(p.data, &schema)?);
+            let p = fold(p.clone())?;
+            if infallible(&p) {
+                predicates.push(reassign_expr_columns(p, &schema)?);
             }
         }
         let projection = self.projection.as_ref();
         let config = context.session_config();
         self.table.scan_now(config, projection, Some(as_of), bounds, predicates).await
     }
-}
 
-/// The value of an expression without columns, as a literal.
-fn constant(e: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
-    if e.downcast_ref::<Column>().is_some() || !collect_columns(e).is_empty() {
-        return None;
+    async fn looked_up(&self, context: &TaskContext) -> Result<Found> {
+        let cell = self.clock.once::<Found>(self.slot);
+        cell.get_or_try_init(|| self.look_up(context)).await.cloned()
     }
-    let row = RecordBatch::try_new_with_options(
-        Arc::new(Schema::empty()),
-        vec![],
-        &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
-    );
-    let value = match e.evaluate(&row.ok()?).ok()? {
-        ColumnarValue::Scalar(v) => v,
-        ColumnarValue::Array(a) => datafusion::common::ScalarValue::try_from_array(&a, 0).ok()?,
-    };
-    Some(Arc::new(Literal::new(value)))
+
+    /// Leaves the hot rows to the plan above, which asks for them by [`LateScan::hot`].
+    pub(crate) fn without_hot(&self) -> Self {
+        Self { hot_is_taken: true, ..self.clone() }
+    }
+
+    pub(crate) fn hot_is_taken(&self) -> bool {
+        self.hot_is_taken
+    }
+
+    /// The hot rows of this run.
+    pub(crate) async fn hot(&self, context: &TaskContext) -> Result<Arc<[Piece]>> {
+        Ok(self.looked_up(context).await?.hot)
+    }
+
+    pub(crate) fn table(&self) -> &TapioTable {
+        &self.table
+    }
+
+    pub(crate) fn projection(&self) -> Option<&Vec<usize>> {
+        self.projection.as_ref()
+    }
 }
 
 impl fmt::Debug for LateScan {
@@ -138,7 +138,8 @@ impl fmt::Debug for LateScan {
 
 impl DisplayAs for LateScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "LateScan: {}", self.table.log.def().name)
+        let hot = if self.hot_is_taken { ", hot rows merged above" } else { "" };
+        write!(f, "LateScan: {}{hot}", self.table.log.def().name)
     }
 }
 
@@ -198,8 +199,9 @@ impl ExecutionPlan for LateScan {
     ) -> Result<SendableRecordBatchStream> {
         let (scan, step) = (self.clone(), self.properties.output_partitioning().partition_count());
         let rows = async move {
-            let cell = scan.clock.once::<Arc<dyn ExecutionPlan>>(scan.slot);
-            let plan = cell.get_or_try_init(|| scan.look_up(&context)).await?.clone();
+            let found = scan.looked_up(&context).await?;
+            let (projection, without_hot) = (scan.projection.as_ref(), scan.hot_is_taken);
+            let plan = scan.table.plan(found, projection, step, without_hot)?;
             let parts = plan.properties().output_partitioning().partition_count();
             let parts = (partition..parts).step_by(step).collect::<Vec<_>>();
             let streams =

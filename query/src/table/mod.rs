@@ -2,6 +2,7 @@
 
 mod filter;
 mod guard;
+mod hot;
 mod late;
 mod reader;
 
@@ -20,7 +21,6 @@ use datafusion::{
     config::TableParquetOptions,
     datasource::{
         listing::PartitionedFile,
-        memory::MemorySourceConfig,
         physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
     },
@@ -35,10 +35,11 @@ use datafusion::{
 };
 use tapio_store::{DataFile, HotSource, TableLog};
 
-use crate::{clock::AsOf, degraded::Degraded};
+use crate::{clock::AsOf, degraded::Degraded, fixed::is_fixed, series_runs::Kept};
 use filter::{Bounds, bounds, literal, may_match};
 use guard::GuardedSource;
-use late::{LateScan, is_fixed};
+pub(crate) use hot::{HotScan, Piece};
+pub(crate) use late::LateScan;
 use reader::CheckedReaders;
 pub(crate) use reader::Footers;
 
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) hot: Arc<dyn HotSource>,
     pub(crate) footers: Arc<Footers>,
     pub(crate) degraded: Arc<Degraded>,
+    /// What first stages of aggregations keep of hot batches.
+    pub(crate) kept: Arc<Kept>,
     pub(crate) store_url: ObjectStoreUrl,
 }
 
@@ -58,6 +61,13 @@ pub(crate) struct TapioTable {
     shared: Shared,
     /// Which rows exist (T7): those with `ts` and `observed_at` at or before a time.
     as_of: AsOf,
+}
+
+/// What a table has for a scan.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    files: Option<Arc<dyn ExecutionPlan>>,
+    hot: Arc<[Piece]>,
 }
 
 impl TapioTable {
@@ -74,23 +84,24 @@ impl TapioTable {
         as_of: Option<i64>,
         mut bounds: Bounds,
         predicates: Vec<Arc<dyn PhysicalExpr>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    ) -> Result<Found> {
         // The hot rows before the snapshot: what is flushed in between is then in both and dropped here (T3).
         let hot = self.shared.hot.hot(&self.log.def().name);
         let snapshot =
             self.log.snapshot().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
         let stored = snapshot.txn.get(&hot.writer).copied();
-        let mut batches = Vec::new();
+        let mut pieces = Vec::new();
         for h in hot.batches {
             if stored.is_some_and(|s| h.last_seq <= s) {
                 continue;
             }
-            let batch = match as_of {
-                Some(t) if h.latest_us() > t => known_by(&h.batch, t)?,
-                _ => h.batch,
+            let ts_range = h.ts_range();
+            let (batch, token) = match as_of {
+                Some(t) if h.latest_us() > t => (known_by(&h.batch, t)?, None),
+                _ => (h.batch.clone(), Some(Arc::downgrade(h.token()))),
             };
             if batch.num_rows() > 0 {
-                batches.push(batch);
+                pieces.push(Piece { batch, ts_range, token });
             }
         }
         if let Some(t) = as_of {
@@ -105,23 +116,45 @@ impl TapioTable {
             table = self.log.def().name,
             files = files.len(),
             of = snapshot.files.len(),
-            hot = batches.len(),
+            hot = pieces.len(),
             "scan"
         );
-        let mut inputs = Vec::new();
-        if !files.is_empty() {
-            inputs.push(self.scan_files(session, projection, as_of, &files, predicates)?);
-        }
-        if !batches.is_empty() {
-            let plan: Arc<dyn ExecutionPlan> =
-                MemorySourceConfig::try_new_exec(&[batches], self.schema(), projection.cloned())?;
-            inputs.push(plan);
+        let files = match files.is_empty() {
+            true => None,
+            false => Some(self.scan_files(session, projection, as_of, &files, predicates)?),
+        };
+        Ok(Found { files, hot: pieces.into() })
+    }
+
+    /// Files and hot rows together; the hot ones spread over `partitions`, or left out if something else takes them.
+    fn plan(
+        &self,
+        found: Found,
+        projection: Option<&Vec<usize>>,
+        partitions: usize,
+        without_hot: bool,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.projected(projection)?;
+        let mut inputs: Vec<_> = found.files.into_iter().collect();
+        if !found.hot.is_empty() && !without_hot {
+            let name = &self.log.def().name;
+            let kept = self.shared.kept.clone();
+            let scan = HotScan::new(name, kept, found.hot, schema.clone(), projection, partitions);
+            inputs.push(Arc::new(scan));
         }
         match inputs.len() {
-            0 => Ok(Arc::new(EmptyExec::new(self.projected(projection)?))),
+            0 => Ok(Arc::new(EmptyExec::new(schema))),
             1 => Ok(inputs.swap_remove(0)),
             _ => UnionExec::try_new(inputs),
         }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.log.def().name
+    }
+
+    pub(crate) fn kept(&self) -> &Arc<Kept> {
+        &self.shared.kept
     }
 
     fn scan_files(
@@ -259,7 +292,10 @@ impl TableProvider for TapioTable {
             AsOf::At(t) => Some(*t),
             AsOf::All => None,
         };
-        self.scan_now(state.config(), projection, as_of, bounds(filters, literal), Vec::new()).await
+        let config = state.config();
+        let bounds = bounds(filters, literal);
+        let found = self.scan_now(config, projection, as_of, bounds, Vec::new()).await?;
+        self.plan(found, projection, config.target_partitions(), false)
     }
 
     async fn insert_into(

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod engine;
+mod incremental;
 mod relations;
 mod reuse;
 pub(crate) mod world;

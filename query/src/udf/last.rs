@@ -21,6 +21,7 @@ use datafusion::{
 };
 
 use super::{
+    LAST,
     single::{Empty, Single},
     time_type,
 };
@@ -58,7 +59,7 @@ fn fields(values: usize) -> Fields {
 
 impl AggregateUDFImpl for Last {
     fn name(&self) -> &str {
-        "tapio_last"
+        LAST
     }
 
     fn signature(&self) -> &Signature {

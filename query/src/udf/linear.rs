@@ -12,24 +12,30 @@ use arrow::{
     datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, TimestampMicrosecondType},
 };
 use datafusion::{
-    common::{Result, exec_err},
+    common::{Result, ScalarValue, exec_err},
     logical_expr::{
         Accumulator, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, Signature,
         Volatility,
         function::{AccumulatorArgs, StateFieldsArgs},
         scalar_doc_sections::DOC_SECTION_OTHER,
     },
+    physical_expr::expressions::Literal,
 };
 
 use tapio_models::{Moments, linear_crossing_s};
 
 use super::{
+    CROSSING, TREND,
     single::{Empty, Single},
     time_type,
 };
+use crate::fixed::constant;
 
 /// Times are summed relative to 2025-01-01, so that their squares stay small.
 const ORIGIN_US: i64 = 1_735_689_600_000_000;
+/// Which argument of a crossing is the time that it asks about.
+const AS_OF: usize = 3;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Slope,
@@ -40,6 +46,8 @@ enum Answer {
 #[derive(Debug)]
 struct LinearGroups {
     answer: Answer,
+    /// The time (µs) that all rows ask about, if it is one: states do not hold it then.
+    as_of: Option<i64>,
     sums: Vec<Moments>,
     /// Newest time, then the largest (threshold, as_of) at it.
     newest: Vec<(i64, f64, i64)>,
@@ -54,7 +62,17 @@ fn newer(a: (i64, f64, i64), b: (i64, f64, i64)) -> (i64, f64, i64) {
 
 impl LinearGroups {
     fn new(answer: Answer) -> Self {
-        Self { answer, sums: Vec::new(), newest: Vec::new() }
+        Self { answer, as_of: None, sums: Vec::new(), newest: Vec::new() }
+    }
+
+    /// For a call with these arguments.
+    fn of(answer: Answer, args: &AccumulatorArgs) -> Self {
+        let fixed = args.exprs.get(AS_OF).and_then(constant);
+        let as_of = fixed.and_then(|e| match e.downcast_ref::<Literal>()?.value() {
+            ScalarValue::TimestampMicrosecond(t, _) => *t,
+            _ => None,
+        });
+        Self { as_of, ..Self::new(answer) }
     }
 
     fn grow(&mut self, groups: usize) {
@@ -130,7 +148,11 @@ impl GroupsAccumulator for LinearGroups {
             let least = newest.0;
             for i in (first..end).filter(|i| t[*i] >= least && keep(*i)) {
                 let limit = if threshold.is_valid(i) { threshold.value(i) } else { f64::NAN };
-                let at = if as_of.is_valid(i) { as_of.value(i) } else { t[i] };
+                let at = match self.as_of {
+                    Some(_) => i64::MIN,
+                    None if as_of.is_valid(i) => as_of.value(i),
+                    None => t[i],
+                };
                 newest = newer(newest, (t[i], limit, at));
             }
             self.newest[g] = newest;
@@ -145,7 +167,9 @@ impl GroupsAccumulator for LinearGroups {
             Answer::Crossing => sums
                 .iter()
                 .zip(newest)
-                .map(|(s, (_, threshold, at))| linear_crossing_s(s, threshold, at))
+                .map(|(s, (_, threshold, at))| {
+                    linear_crossing_s(s, threshold, self.as_of.unwrap_or(at))
+                })
                 .collect(),
         };
         Ok(Arc::new(answers))
@@ -198,7 +222,7 @@ impl GroupsAccumulator for LinearGroups {
         filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
         let rows = values[0].len();
-        let mut each = Self::new(self.answer);
+        let mut each = Self { as_of: self.as_of, ..Self::new(self.answer) };
         let groups: Vec<usize> = (0..rows).collect();
         each.update_batch(values, &groups, filter, rows)?;
         each.state(EmitTo::All)
@@ -235,7 +259,7 @@ fn state_fields(answer: Answer, name: &str) -> Vec<FieldRef> {
 }
 
 macro_rules! linear_udaf {
-    ($(#[$doc:meta])* $type:ident, $name:literal, $answer:expr, $syntax:literal, $text:literal) => {
+    ($(#[$doc:meta])* $type:ident, $name:expr, $answer:expr, $syntax:literal, $text:literal) => {
         $(#[$doc])*
         #[derive(Debug, PartialEq, Eq, Hash)]
         pub(super) struct $type {
@@ -269,7 +293,7 @@ macro_rules! linear_udaf {
                 if args.is_distinct {
                     return exec_err!("{} does not take DISTINCT", $name);
                 }
-                Ok(Box::new(Single::new(LinearGroups::new($answer))))
+                Ok(Box::new(Single::new(LinearGroups::of($answer, &args))))
             }
 
             fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -282,9 +306,9 @@ macro_rules! linear_udaf {
 
             fn create_groups_accumulator(
                 &self,
-                _: AccumulatorArgs,
+                args: AccumulatorArgs,
             ) -> Result<Box<dyn GroupsAccumulator>> {
-                Ok(Box::new(LinearGroups::new($answer)))
+                Ok(Box::new(LinearGroups::of($answer, &args)))
             }
 
             fn documentation(&self) -> Option<&Documentation> {
@@ -297,7 +321,7 @@ macro_rules! linear_udaf {
 linear_udaf!(
     /// `tapio_trend(ts, value)`: least-squares slope per second.
     Trend,
-    "tapio_trend",
+    TREND,
     Answer::Slope,
     "tapio_trend(ts, value)",
     "Least-squares slope of integer values over time, in units per second. Rows with a NULL are left out; NULL with \
@@ -307,7 +331,7 @@ linear_udaf!(
 linear_udaf!(
     /// `tapio_linear_crossing(ts, value, threshold, as_of)`: seconds until the least-squares line meets the threshold.
     Crossing,
-    "tapio_linear_crossing",
+    CROSSING,
     Answer::Crossing,
     "tapio_linear_crossing(ts, value, threshold, as_of)",
     "Seconds from as_of until the least-squares line of the values meets the threshold of the newest row. Rows with a \

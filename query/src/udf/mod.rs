@@ -18,6 +18,11 @@ use datafusion::{
 
 pub(crate) use evidence::evidence_type;
 
+/// Aggregates whose states are exact: merging them is adding the rows.
+pub(crate) const TREND: &str = "tapio_trend";
+pub(crate) const CROSSING: &str = "tapio_linear_crossing";
+pub(crate) const LAST: &str = "tapio_last";
+
 /// Registers all functions.
 pub(crate) fn register(ctx: &SessionContext) {
     for f in [

@@ -1,22 +1,25 @@
 //! The Tapio side of `tests/peers/screen.py`: makes a store, then answers one question again and again.
 //!
 //! `tapio-bench make DIR SERIES POINTS` writes a store; `tapio-bench ask DIR SQL` runs the statement once for every line
-//! on stdin and prints `CPU_MS ROWS`, CPU time of the whole process. `tapio-bench hot DIR SERIES POINTS SQL` does the same over
-//! rows that came tick by tick and are in no file yet.
+//! on stdin and prints `CPU_MS ROWS`, CPU time of the whole process. `tapio-bench hot DIR SERIES POINTS PATTERN` evaluates a
+//! pattern, as a server does, over rows that came tick by tick and are in no file yet: before each line another tick comes
+//! (which is not counted), and the evaluation is as of it.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{io::BufRead, path::Path, sync::Arc};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use tapio_ingest::{Ingest, IngestOptions};
-use tapio_query::{Engine, EngineOptions};
-use tapio_sql::{PatternCatalog, TableBatch, TableDef, catalog, date_of};
+use tapio_query::{Engine, EngineOptions, QueryError};
+use tapio_sql::{Pattern, PatternCatalog, TableBatch, TableDef, catalog, date_of};
 use tapio_store::{Commit, Store};
 
 /// 2026-11-23T00:00:00Z.
 const START_US: i64 = 1_795_392_000_000_000;
 const CADENCE_US: i64 = 10_000_000;
 const LIMIT: i64 = 1 << 30;
+/// Ticks that may come after the first question.
+const MORE_POINTS: i64 = 300;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -27,18 +30,18 @@ async fn main() {
         }
         ["ask", dir, sql] => {
             let store = Store::open(dir, false).unwrap();
-            ask(EngineOptions::new(store, PatternCatalog::builtin().unwrap()), sql).await;
+            let engine = EngineOptions::new(store, PatternCatalog::builtin().unwrap());
+            let engine = Engine::new(engine).unwrap();
+            for line in std::io::stdin().lock().lines() {
+                line.unwrap();
+                answer(async { Ok(engine.sql(sql, Some(i64::MAX)).await?.1) }).await;
+            }
         }
-        ["hot", dir, series, points, sql] => {
-            let (series, points) = (series.parse().unwrap(), points.parse().unwrap());
-            let ingest = hot(dir, series, points).await;
-            let store = Store::open(dir, false).unwrap();
-            let mut options = EngineOptions::new(store, PatternCatalog::builtin().unwrap());
-            options.hot = Arc::new(ingest);
-            ask(options, sql).await;
+        ["hot", dir, series, points, pattern] => {
+            hot(dir, series.parse().unwrap(), points.parse().unwrap(), pattern).await;
         }
         _ => panic!(
-            "usage: tapio-bench make DIR SERIES POINTS | ask DIR SQL | hot DIR SERIES POINTS SQL"
+            "usage: tapio-bench make DIR SERIES POINTS | ask DIR SQL | hot DIR SERIES POINTS PATTERN"
         ),
     }
 }
@@ -103,32 +106,51 @@ async fn make(dir: &str, series: i64, points: i64) {
     log.commit(commit).await.unwrap();
 }
 
-/// All series once a tick, through the write-ahead log.
-async fn hot(dir: &str, series: i64, points: i64) -> Ingest {
-    let def = catalog().get("resources").unwrap();
+/// All series once a tick, through the write-ahead log; from tick `points` on an evaluation after each.
+async fn hot(dir: &str, series: i64, points: i64, pattern: &str) {
+    let pattern = Pattern::parse("bench.sql", pattern).unwrap();
+    let name = pattern.name.clone();
     let store = Store::open(dir, true).unwrap();
-    let mut options = IngestOptions::new(store, Path::new(dir).join("wal"));
+    let mut options = IngestOptions::new(store.clone(), Path::new(dir).join("wal"));
     (options.flush_bytes, options.max_hot_bytes) = (usize::MAX, usize::MAX);
     options.flush_wal_bytes = u64::MAX;
     let ingest = Ingest::open(options).await.unwrap();
-    let levels = levels(series, points);
-    for p in 0..points {
+    let mut options = EngineOptions::new(store, PatternCatalog::builtin().unwrap());
+    options.hot = Arc::new(ingest.clone());
+    options.patterns.add(pattern);
+    let engine = Engine::new(options).unwrap();
+    let mut lines = std::io::stdin().lock().lines();
+    let levels = levels(series, points + MORE_POINTS);
+    for p in 0..points + MORE_POINTS {
+        let at = START_US + p * CADENCE_US;
         let tick: Vec<_> = levels.iter().map(|(id, of)| (*id, p, of[p as usize])).collect();
+        let def = catalog().get("resources").unwrap();
         let batch = TableBatch::try_new(def.clone(), rows(def, &tick)).unwrap();
-        ingest.append_tick(vec![batch], START_US + p * CADENCE_US).await.unwrap();
+        ingest.append_tick(vec![batch], at).await.unwrap();
+        if p + 1 >= points {
+            let Some(line) = lines.next() else { return };
+            line.unwrap();
+            settle().await;
+            answer(engine.evaluate(&name, at)).await;
+        }
     }
-    ingest
 }
 
-async fn ask(options: EngineOptions, sql: &str) {
-    let engine = Engine::new(options).unwrap();
-    for line in std::io::stdin().lock().lines() {
-        line.unwrap();
+/// Waits until the tick is dealt with: small batches are merged in the background.
+async fn settle() {
+    loop {
         let before = cpu_ms();
-        let (_, batches) = engine.sql(sql, Some(i64::MAX)).await.unwrap();
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        println!("{:.2} {rows}", cpu_ms() - before);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        if cpu_ms() - before < 0.5 {
+            return;
+        }
     }
+}
+
+async fn answer(rows: impl Future<Output = Result<Vec<RecordBatch>, QueryError>>) {
+    let before = cpu_ms();
+    let rows: usize = rows.await.unwrap().iter().map(RecordBatch::num_rows).sum();
+    println!("{:.2} {rows}", cpu_ms() - before);
 }
 
 fn cpu_ms() -> f64 {

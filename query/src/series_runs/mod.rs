@@ -3,18 +3,27 @@
 //! Stored and hot rows are sorted by series and time, so neighbouring rows mostly have the same key. DataFusion's hash
 //! aggregation looks up the group of every row, which was a quarter of the CPU time of a screen over hot rows; here it
 //! is looked up once per run. Rows in any other order give the same answer, at the cost of one run per row.
+//!
+//! A question that is asked again and again, each time as of a later tick, meets the same hot batches. What exact
+//! aggregates make of a batch that lies wholly within the times that count is kept while the batch is there, and merged; the
+//! rows are read only where a batch lies across a border of the times (or arrived in part only, T7). The hot buffer
+//! merges small batches into large ones, so that there are few of them however many ticks came. Merging exact states
+//! gives the same bytes as adding the rows (T6).
+
+mod groups;
+mod hot;
+mod kept;
+mod question;
 
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
-    compute::take,
-    datatypes::{DataType, Int64Type, SchemaRef},
+    array::RecordBatch,
+    datatypes::{DataType, SchemaRef},
 };
 use datafusion::{
     common::{
-        DataFusionError, Result,
-        cast::as_boolean_array,
+        Result,
         config::ConfigOptions,
         internal_err,
         tree_node::{Transformed, TreeNode, TreeNodeRecursion},
@@ -23,21 +32,21 @@ use datafusion::{
         SendableRecordBatchStream, TaskContext,
         memory_pool::{MemoryConsumer, MemoryReservation},
     },
-    logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{PhysicalExpr, expressions::Column},
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
-        aggregates::{
-            AggregateExec, AggregateMode,
-            group_values::{GroupValues, new_group_values},
-            order::GroupOrdering,
-        },
+        aggregates::{AggregateExec, AggregateMode},
         execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions},
         stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
+
+use groups::{Groups, Inputs};
+use hot::Hot;
+pub(crate) use kept::Kept;
+use question::{Flat, with_children};
 
 /// Takes the place of the first stage of aggregations by one integer column.
 #[derive(Debug)]
@@ -51,7 +60,13 @@ impl PhysicalOptimizerRule for SeriesRuns {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let replaced = plan.transform_up(|plan| {
             Ok(match plan.downcast_ref::<AggregateExec>() {
-                Some(a) if fits(a) => Transformed::yes(Arc::new(SeriesRunsExec { plan }) as _),
+                Some(a) if fits(a) => {
+                    let plan = match Flat::take(a)? {
+                        Some(input) => with_children(&plan, vec![input])?,
+                        None => plan,
+                    };
+                    Transformed::yes(Arc::new(SeriesRunsExec { plan }) as _)
+                }
                 _ => Transformed::no(plan),
             })
         });
@@ -85,7 +100,7 @@ fn fits(a: &AggregateExec) -> bool {
             .all(|f| f.groups_accumulator_supported() && f.order_bys().is_empty())
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SeriesRunsExec {
     /// The [`AggregateExec`] that is done here.
     plan: Arc<dyn ExecutionPlan>,
@@ -154,158 +169,103 @@ impl ExecutionPlan for SeriesRunsExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let a = self.aggregate()?;
-        let input = a.input().execute(partition, context.clone())?;
-        let groups = Groups::new(a, self.schema(), partition, &context)?;
-        let pieces = stream::try_unfold(Some((input, groups)), |state| async move {
-            let Some((mut input, mut groups)) = state else { return Ok(None) };
-            while let Some(batch) = input.next().await {
-                groups.add(&batch?)?;
-                if groups.is_too_large() {
-                    let piece = groups.emit()?;
-                    return Ok::<_, DataFusionError>(Some((piece, Some((input, groups)))));
-                }
-            }
-            Ok(Some((groups.emit()?, None)))
-        });
+        let run = Run {
+            // States are merged in one place: their cost is that of the groups, not of the rows.
+            flat: (partition == 0).then(|| Flat::taken(a)).flatten(),
+            hot: None,
+            inputs: Inputs::of(a)?,
+            input: a.input().execute(partition, context.clone())?,
+            stage: Some(Stage::new(a, self.schema(), partition, &context)?),
+            plan: self.clone(),
+            context,
+        };
+        let pieces = stream::try_unfold(run, Run::next);
         let rows = pieces.map_ok(|piece| stream::iter(piece).map(Ok)).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 }
 
-/// One aggregate with what it is fed.
-struct Fed {
-    accumulator: Box<dyn GroupsAccumulator>,
-    arguments: Vec<Arc<dyn PhysicalExpr>>,
-    filter: Option<Arc<dyn PhysicalExpr>>,
+/// One partition while it runs.
+struct Run {
+    plan: SeriesRunsExec,
+    context: Arc<TaskContext>,
+    flat: Option<Flat>,
+    hot: Option<Hot>,
+    inputs: Inputs,
+    input: SendableRecordBatchStream,
+    /// None at the end.
+    stage: Option<Stage>,
 }
 
-struct Groups {
-    key: Arc<dyn PhysicalExpr>,
-    keys: Box<dyn GroupValues>,
-    fed: Vec<Fed>,
+impl Run {
+    /// All groups, in several pieces if there is no memory for them at once.
+    async fn next(mut self) -> Result<Option<(Vec<RecordBatch>, Self)>> {
+        let Some(mut stage) = self.stage.take() else { return Ok(None) };
+        if let Some(flat) = self.flat.take() {
+            let a = self.plan.aggregate()?;
+            self.hot = Some(Hot::new(flat, a, &self.context, &mut stage.groups).await?);
+        }
+        while let Some(hot) = &mut self.hot
+            && hot.add_next(self.plan.aggregate()?, &mut stage.groups)?
+        {
+            if stage.is_too_large() {
+                let piece = stage.emit()?;
+                return Ok(Some((piece, Self { stage: Some(stage), ..self })));
+            }
+            // A statement that nobody waits for any more ends here.
+            tokio::task::yield_now().await;
+        }
+        self.hot = None;
+        while let Some(batch) = self.input.next().await {
+            stage.groups.add(&self.inputs, &batch?, |_| true)?;
+            if stage.is_too_large() {
+                let piece = stage.emit()?;
+                return Ok(Some((piece, Self { stage: Some(stage), ..self })));
+            }
+        }
+        Ok(Some((stage.emit()?, self)))
+    }
+}
+
+/// The groups of one partition and the memory that they may have.
+struct Stage {
+    groups: Groups,
     schema: SchemaRef,
     batch_size: usize,
     memory: MemoryReservation,
-    /// Group of every row of a batch, and of every run.
-    of_rows: Vec<usize>,
-    of_runs: Vec<usize>,
 }
 
-impl Groups {
+impl Stage {
     fn new(
         a: &AggregateExec,
         schema: SchemaRef,
         partition: usize,
         context: &TaskContext,
     ) -> Result<Self> {
-        let [(key, _)] = a.group_expr().expr() else {
-            return internal_err!("an aggregation by one column");
-        };
-        let key_schema = a.group_expr().group_schema(&a.input_schema())?;
-        let fed = a.aggr_expr().iter().zip(a.filter_expr()).map(|(f, filter)| {
-            Ok(Fed {
-                accumulator: f.create_groups_accumulator()?,
-                arguments: f.expressions(),
-                filter: filter.clone(),
-            })
-        });
         Ok(Self {
-            key: key.clone(),
-            keys: new_group_values(key_schema, &GroupOrdering::None)?,
-            fed: fed.collect::<Result<_>>()?,
+            groups: Groups::new(a, 0..a.aggr_expr().len())?,
             schema,
-            batch_size: context.session_config().batch_size(),
+            batch_size: context.session_config().batch_size().max(1),
             memory: MemoryConsumer::new(format!("SeriesRuns[{partition}]"))
                 .register(context.memory_pool()),
-            of_rows: Vec::new(),
-            of_runs: Vec::new(),
         })
-    }
-
-    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let rows = batch.num_rows();
-        if rows == 0 {
-            return Ok(());
-        }
-        let key = self.key.evaluate(batch)?.into_array(rows)?;
-        let firsts = firsts_of_runs(&key);
-        let heads = take(&key, &UInt32Array::from_iter_values(firsts.iter().copied()), None)?;
-        self.keys.intern(&[heads], &mut self.of_runs)?;
-        self.of_rows.clear();
-        let ends = firsts.iter().skip(1).map(|f| *f as usize).chain([rows]);
-        for (group, end) in self.of_runs.iter().zip(ends) {
-            self.of_rows.resize(end, *group);
-        }
-        for f in &mut self.fed {
-            let of = |e: &Arc<dyn PhysicalExpr>| e.evaluate(batch)?.into_array(rows);
-            let values = f.arguments.iter().map(of).collect::<Result<Vec<ArrayRef>>>()?;
-            let filter = f.filter.as_ref().map(of).transpose()?;
-            let filter = filter.as_ref().map(|f| as_boolean_array(f)).transpose()?;
-            f.accumulator.update_batch(&values, &self.of_rows, filter, self.keys.len())?;
-        }
-        Ok(())
     }
 
     /// Whether the pool does not grant what is held.
     fn is_too_large(&mut self) -> bool {
-        let held = self.keys.size() + self.fed.iter().map(|f| f.accumulator.size()).sum::<usize>();
-        self.memory.try_resize(held).is_err()
+        self.memory.try_resize(self.groups.bytes()).is_err()
     }
 
     /// All groups so far, with their states.
     fn emit(&mut self) -> Result<Vec<RecordBatch>> {
-        if self.keys.is_empty() {
+        if self.groups.is_empty() {
             return Ok(Vec::new());
         }
-        let mut columns = self.keys.emit(EmitTo::All)?;
-        for f in &mut self.fed {
-            columns.extend(f.accumulator.state(EmitTo::All)?);
-        }
-        self.keys.clear_shrink(0);
+        let (key, states) = self.groups.take()?;
         self.memory.free();
+        let columns = [key].into_iter().chain(states.into_iter().flatten()).collect();
         let all = RecordBatch::try_new(self.schema.clone(), columns)?;
-        let starts = (0..all.num_rows()).step_by(self.batch_size.max(1));
+        let starts = (0..all.num_rows()).step_by(self.batch_size);
         Ok(starts.map(|at| all.slice(at, self.batch_size.min(all.num_rows() - at))).collect())
-    }
-}
-
-/// The first row of every run of equal keys.
-fn firsts_of_runs(key: &ArrayRef) -> Vec<u32> {
-    let integers = key.as_primitive::<Int64Type>();
-    let values = integers.values();
-    let mut firsts = vec![0];
-    match integers.nulls().filter(|n| n.null_count() > 0) {
-        None => {
-            for (at, pair) in values.windows(2).enumerate() {
-                if pair[0] != pair[1] {
-                    firsts.push(at as u32 + 1);
-                }
-            }
-        }
-        Some(nulls) => {
-            let value = |at: usize| nulls.is_valid(at).then(|| values[at]);
-            firsts.extend(
-                (1..key.len()).filter(|at| value(*at) != value(at - 1)).map(|at| at as u32),
-            );
-        }
-    }
-    firsts
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::array::Int64Array;
-
-    use super::*;
-
-    #[test]
-    fn runs_begin_where_the_key_changes() {
-        let firsts = |key: Vec<Option<i64>>| {
-            let key: ArrayRef = Arc::new(Int64Array::from(key));
-            firsts_of_runs(&key)
-        };
-        assert_eq!(firsts(vec![Some(7)]), [0]);
-        assert_eq!(firsts(vec![Some(7), Some(7), Some(8), Some(7)]), [0, 2, 3]);
-        assert_eq!(firsts(vec![None, None, Some(0), Some(0), None]), [0, 2, 4]);
     }
 }

@@ -1,0 +1,187 @@
+//! States that are kept between the runs of a plan.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use arrow::array::{Array, ArrayRef};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+
+use super::question::Question;
+
+/// Questions that are remembered; the one that was not asked for the longest time goes first.
+const QUESTIONS: usize = 64;
+/// A question that was not asked while so many others were gives its memory to one that is asked.
+const STALE: u64 = 64;
+
+/// What a first stage makes of the rows of hot batches.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Distinct.
+    pub(super) keys: ArrayRef,
+    /// For each aggregate of the question the columns of its state, as long as `keys`.
+    pub(super) columns: Vec<Vec<ArrayRef>>,
+}
+
+impl State {
+    fn bytes(&self) -> usize {
+        let columns = self.columns.iter().flatten().chain([&self.keys]);
+        columns.map(|c| c.get_array_memory_size()).sum()
+    }
+}
+
+/// Names a question that is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Name(u64);
+
+/// States by question and hot batch, in bounded memory. What was made of a batch goes when the batch goes.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    inner: Mutex<Inner>,
+    most_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The last one was asked last.
+    questions: VecDeque<Remembered>,
+    asked: u64,
+    states: HashMap<(Name, usize), Entry>,
+    /// States of several batches, merged: the first that counted in an earlier run.
+    merged: HashMap<Name, Entry>,
+    /// Of all states.
+    memory: MemoryReservation,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    question: Question,
+    name: Name,
+    asked_at: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// While they are here, no other batch has their addresses.
+    tokens: Vec<Weak<()>>,
+    state: Arc<State>,
+    bytes: usize,
+}
+
+impl Inner {
+    fn drop_states(&mut self, gone: impl Fn(&Name, &Entry) -> bool) {
+        let memory = &self.memory;
+        let stays = |name: &Name, entry: &Entry| {
+            let gone = gone(name, entry);
+            if gone {
+                memory.shrink(entry.bytes);
+            }
+            !gone
+        };
+        self.states.retain(|(name, _), entry| stays(name, entry));
+        self.merged.retain(|name, entry| stays(name, entry));
+    }
+}
+
+impl Inner {
+    /// Takes so many bytes, if need be from questions that nobody asks any more; `None` if they cannot be had.
+    fn make_room(&mut self, bytes: usize, most_bytes: usize) -> Option<usize> {
+        while self.memory.size() + bytes > most_bytes {
+            let oldest = self.questions.front()?;
+            if oldest.asked_at + STALE >= self.asked {
+                return None;
+            }
+            let name = oldest.name;
+            self.questions.pop_front();
+            self.drop_states(|n, _| *n == name);
+        }
+        self.memory.try_grow(bytes).is_ok().then_some(bytes)
+    }
+}
+
+impl Kept {
+    /// Nothing yet, never more than `most_bytes`, and that only as far as the pool grants it.
+    pub(crate) fn new(most_bytes: usize, pool: &Arc<dyn MemoryPool>) -> Self {
+        let inner = Inner {
+            questions: VecDeque::new(),
+            asked: 0,
+            states: HashMap::new(),
+            merged: HashMap::new(),
+            memory: MemoryConsumer::new("states of hot batches").register(pool),
+        };
+        Self { inner: Mutex::new(inner), most_bytes }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of the question if it was asked before: what is asked once is not worth keeping.
+    pub(super) fn ask(&self, question: Question) -> Option<Name> {
+        let mut inner = self.inner();
+        inner.drop_states(|_, e| e.tokens.iter().any(|t| t.strong_count() == 0));
+        inner.asked += 1;
+        let asked_at = inner.asked;
+        if let Some(at) = inner.questions.iter().rposition(|r| r.question == question)
+            && let Some(known) = inner.questions.remove(at)
+        {
+            let name = known.name;
+            inner.questions.push_back(Remembered { asked_at, ..known });
+            return Some(name);
+        }
+        if inner.questions.len() >= QUESTIONS
+            && let Some(oldest) = inner.questions.pop_front()
+        {
+            inner.drop_states(|name, _| *name == oldest.name);
+        }
+        inner.questions.push_back(Remembered { question, name: Name(asked_at), asked_at });
+        None
+    }
+
+    pub(super) fn get(&self, name: Name, token: &Weak<()>) -> Option<Arc<State>> {
+        let inner = self.inner();
+        inner.states.get(&(name, token.as_ptr().addr())).map(|e| e.state.clone())
+    }
+
+    /// Keeps the state of a batch; false if there is no room for it.
+    pub(super) fn put(&self, name: Name, token: &Weak<()>, state: &Arc<State>) -> bool {
+        let mut inner = self.inner();
+        let place = (name, token.as_ptr().addr());
+        if inner.states.contains_key(&place) {
+            return true;
+        }
+        let Some(bytes) = inner.make_room(state.bytes(), self.most_bytes) else { return false };
+        let entry = Entry { tokens: vec![token.clone()], state: state.clone(), bytes };
+        inner.states.insert(place, entry);
+        true
+    }
+
+    /// The merged state of the first of these batches, and of how many.
+    pub(super) fn merged(&self, name: Name, tokens: &[&Weak<()>]) -> Option<(usize, Arc<State>)> {
+        let inner = self.inner();
+        let entry = inner.merged.get(&name)?;
+        let first = tokens.get(..entry.tokens.len())?;
+        let same = first.iter().zip(&entry.tokens).all(|(a, b)| a.ptr_eq(b));
+        same.then(|| (first.len(), entry.state.clone()))
+    }
+
+    /// Keeps the merged state of all these batches in the place of an earlier one, if there is room for it.
+    pub(super) fn put_merged(&self, name: Name, tokens: &[&Weak<()>], state: &Arc<State>) {
+        let mut inner = self.inner();
+        if let Some(old) = inner.merged.remove(&name) {
+            inner.memory.shrink(old.bytes);
+        }
+        if let Some(bytes) = inner.make_room(state.bytes(), self.most_bytes) {
+            let tokens = tokens.iter().map(|t| (*t).clone()).collect();
+            inner.merged.insert(name, Entry { tokens, state: state.clone(), bytes });
+        }
+    }
+
+    /// States of single batches, and the bytes of all.
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let inner = self.inner();
+        (inner.states.len(), inner.memory.size())
+    }
+}
