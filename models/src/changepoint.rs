@@ -5,7 +5,7 @@
 //! information criterion (Yao 1988) with the number of points reduced by the autocorrelation of the residuals. Points
 //! are few (≤ 120) and spikes are already pulled in, so an exact search over all splits is cheap.
 
-use crate::fit::{GROWTHS, PLATEAUS, best_sse, seasonal};
+use crate::fit::{best_sse, seasonal};
 use crate::prepare::Points;
 use crate::stats;
 
@@ -124,7 +124,7 @@ pub(crate) fn cycle(points: &Points, known: Option<f64>) -> Option<f64> {
 
 /// Residual sum of squares of the best smooth course.
 fn smooth_sse(p: &Points, sums: &Sums) -> f64 {
-    sums.line(0, p.len()).3.min(best_sse(p, &PLATEAUS)).min(best_sse(p, &GROWTHS))
+    sums.line(0, p.len()).3.min(best_sse(p))
 }
 
 /// Where two lines explain the points best, and the residual sum of squares that they leave.
@@ -158,14 +158,15 @@ fn split(p: &Points, sums: &Sums, smooth: f64) -> Option<(usize, usize)> {
     let n = p.len();
     let (at, two) = two_lines(sums)?;
     of_pieces(p, sums, smooth, [0, at, n], two, 1.0).or_else(|| {
-        // Quiet, fast, slow: no two lines tell that from a smooth course.
+        // Quiet, fast, slow: no two lines tell that from a smooth course. Only the first of the three is cut off: the other
+        // two may be one that bends.
         let (i, j, three) = three_lines(sums)?;
         of_pieces(p, sums, smooth, [0, i, j, n], three, THREE)
     })
 }
 
-/// The last of the `pieces` (the borders of lines, with what they leave), if they explain the points far better than a smooth
-/// course does; `factor`: of what is asked of one change.
+/// The second of the `pieces` (the borders of lines, with what they leave), if they explain the points far better than a
+/// smooth course does; `factor`: of what is asked of one change.
 fn of_pieces<const N: usize>(
     p: &Points,
     sums: &Sums,
@@ -175,7 +176,7 @@ fn of_pieces<const N: usize>(
     factor: f64,
 ) -> Option<(usize, usize)> {
     let n = p.len();
-    let (first, at) = (pieces[N - 3], pieces[N - 2]);
+    let (at, end) = (pieces[1], pieces[2]);
     let spread = stats::range(&p.y);
     // Differences below a ten-thousandth of the range are rounding.
     let rounding = 1e-8 * spread * spread * n as f64;
@@ -190,7 +191,7 @@ fn of_pieces<const N: usize>(
     if gain < factor * (EXTRA_PARAMETERS * (n as f64).ln() + MARGIN) {
         return None;
     }
-    let (before, after) = (sums.line(first, at), sums.line(at, n));
+    let (before, after) = (sums.line(0, at), sums.line(at, end));
     let steeper = before.0.abs().max(after.0.abs());
     let similar = (before.0 - after.0).abs() < SLOPE_CHANGE * steeper;
     let edge = 0.5 * (p.u[at - 1] + p.u[at]);
@@ -198,7 +199,7 @@ fn of_pieces<const N: usize>(
     if similar && jump.abs() < 0.1 * spread {
         return None;
     }
-    Some((at, if similar { first } else { at }))
+    Some((at, if similar { 0 } else { at }))
 }
 
 #[cfg(test)]

@@ -28,31 +28,6 @@ impl Shape {
     }
 }
 
-/// From almost straight to a plateau reached after a tenth of the window.
-pub(crate) const PLATEAUS: [Shape; 9] = [
-    Shape::Exp(-0.5),
-    Shape::Exp(-1.0),
-    Shape::Exp(-1.5),
-    Shape::Exp(-2.0),
-    Shape::Exp(-3.0),
-    Shape::Exp(-4.0),
-    Shape::Exp(-6.0),
-    Shape::Exp(-9.0),
-    Shape::Exp(-14.0),
-];
-/// From almost straight to a growth by e in a ninth of the window: a coarse grid, enough to say that a course is bent.
-pub(crate) const GROWTHS: [Shape; 9] = [
-    Shape::power(0.0, 12),
-    Shape::power(0.0, 16),
-    Shape::power(0.0, 24),
-    Shape::Exp(1.0),
-    Shape::Exp(2.0),
-    Shape::Exp(3.0),
-    Shape::Exp(4.0),
-    Shape::Exp(6.0),
-    Shape::Exp(9.0),
-];
-
 /// Residual sums of squares below this (values have range one) are rounding, not evidence.
 const SSE_ROUNDING: f64 = 1e-10;
 
@@ -272,15 +247,59 @@ impl Curve {
     }
 }
 
-/// Smallest residual sum of squares of bent trends, rising or falling: the smooth rival of a change point.
-pub(crate) fn best_sse(points: &Points, shapes: &[Shape]) -> f64 {
-    let bases = Bases::new(points, shapes.iter().map(|s| (*s, 1.0)));
-    let k = points.len();
-    (0..shapes.len())
-        .map(|column| bases.centred(column, k))
-        .filter(|s| s.ee > 1e-9)
-        .map(|s| (s.yy - s.ey * s.ey / s.ee).max(0.0))
-        .fold(f64::INFINITY, f64::min)
+/// Exponents of e and of time, per window, between which the best smooth course is searched for.
+const RATES: [f64; 20] = [
+    -20.0, -14.0, -9.0, -6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0,
+    6.0, 9.0, 14.0, 20.0,
+];
+const EXPONENTS: [f64; 8] = [0.3, 0.5, 0.75, 1.5, 2.0, 3.0, 4.0, 6.0];
+/// Steps of the search; each narrows it by a third.
+const STEPS: usize = 10;
+
+/// Smallest residual sum of squares of an exponential or a power of time, rising or falling: the smooth rival of a change
+/// point. Not only those of a grid: where there is hardly any noise, the nearest one would be far off.
+pub(crate) fn best_sse(points: &Points) -> f64 {
+    let (Some(first), Some(last)) = (points.u.first(), points.u.last()) else { return 0.0 };
+    let span = (last - first).max(f64::MIN_POSITIVE);
+    let sse = |phi: &dyn Fn(f64) -> f64| {
+        let n = points.len() as f64;
+        let [mut e, mut ee, mut ey, mut y, mut yy] = [0.0; 5];
+        for (u, v) in points.u.iter().zip(&points.y) {
+            let x = phi((u - first) / span);
+            (e, ee, ey, y, yy) = (e + x, ee + x * x, ey + x * v, y + v, yy + v * v);
+        }
+        let (see, sey, syy) = (ee - e * e / n, ey - e * y / n, yy - y * y / n);
+        if see > 1e-9 { (syy - sey * sey / see).max(0.0) } else { syy.max(0.0) }
+    };
+    // Within [0, 1], so that nothing overflows.
+    let of_rate = |r: f64| sse(&|x: f64| (r * if r > 0.0 { x - 1.0 } else { x }).exp());
+    let of_power = |p: f64| sse(&|x: f64| x.max(0.0).powf(p));
+    least(&RATES, of_rate).min(least(&EXPONENTS, of_power))
+}
+
+/// The least value of `f` on the grid or beside its best point (golden section: Kiefer 1953).
+fn least(grid: &[f64], f: impl Fn(f64) -> f64) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    let values = grid.iter().map(|x| f(*x));
+    let best = values.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+    let Some((at, mut least)) = best else { return f64::INFINITY };
+    let (mut lo, mut hi) = (grid[at.saturating_sub(1)], grid[(at + 1).min(grid.len() - 1)]);
+    let inner = |lo: f64, hi: f64| (hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo));
+    let (mut a, mut b) = inner(lo, hi);
+    let (mut of_a, mut of_b) = (f(a), f(b));
+    for _ in 0..STEPS {
+        least = least.min(of_a).min(of_b);
+        if of_a <= of_b {
+            (hi, b, of_b) = (b, a, of_a);
+            a = inner(lo, hi).0;
+            of_a = f(a);
+        } else {
+            (lo, a, of_a) = (a, b, of_b);
+            b = inner(lo, hi).1;
+            of_b = f(b);
+        }
+    }
+    least.min(of_a).min(of_b)
 }
 
 #[cfg(test)]
@@ -294,11 +313,26 @@ mod tests {
     }
 
     fn plateaus(p: &Points) -> Bases {
-        Bases::new(p, PLATEAUS.map(|s| (s, 1.0)))
+        Bases::new(p, [-1.0, -2.0, -3.0, -4.0].map(|r| (Shape::Exp(r), 1.0)))
     }
 
     fn growths(p: &Points) -> Bases {
-        Bases::new(p, GROWTHS.map(|s| (s, 1.0)))
+        Bases::new(p, [1.0, 2.0, 3.0, 4.0].map(|r| (Shape::Exp(r), 1.0)))
+    }
+
+    #[test]
+    fn between_the_grid_a_smooth_course_is_smooth() {
+        for rate in [-11.3, -2.4, -0.7, 0.8, 2.6, 10.7] {
+            let sse = best_sse(&points(|u| (rate * u).exp() / f64::exp(-rate).max(1.0)));
+            assert!(sse < 1e-6, "{rate}: {sse}");
+        }
+        for power in [0.4, 0.62, 1.2, 2.4, 5.1] {
+            let sse = best_sse(&points(|u| (u + 1.0).powf(power)));
+            assert!(sse < 1e-6, "{power}: {sse}");
+        }
+        let corner = best_sse(&points(|u| u.max(-0.5)));
+        assert!(corner > 1e-3, "{corner}");
+        assert_eq!(best_sse(&Points::default()), 0.0);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::rng::Draws;
 
 pub(crate) use prior::SlopePrior;
 
-pub(crate) use curve::{GROWTHS, PLATEAUS, best_sse};
+pub(crate) use curve::best_sse;
 
 /// A model of how the value goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
