@@ -1,6 +1,6 @@
 //! Where the present slope began.
 //!
-//! Two straight pieces, else three, against the best smooth curve (line, exponential rise or decay): only what no smooth course
+//! Two straight pieces, else three, against the best smooth curve (line, exponential or power): only what no smooth course
 //! explains is a change point, so that an accelerating leak keeps its age and a warm-up its bend. Compared by the Bayesian
 //! information criterion (Yao 1988) with the number of points reduced by the autocorrelation of the residuals. Points
 //! are few (≤ 120) and spikes are already pulled in, so an exact search over all splits is cheap.
@@ -143,10 +143,13 @@ fn three_lines(sums: &Sums) -> Option<(usize, usize, f64)> {
     for j in 2 * MIN_SIDE..=n.saturating_sub(MIN_SIDE) {
         let last = sums.line(j, n).3;
         for (i, first) in first.iter().enumerate().take(j - MIN_SIDE + 1).skip(MIN_SIDE) {
-            let least = best.map_or(f64::INFINITY, |b| b.2);
-            if first + last < least {
-                let sse = first + last + sums.line(i, j).3;
-                best = best.filter(|_| sse >= least).or(Some((i, j, sse)));
+            // What the middle one leaves is not needed where the others leave too much.
+            if best.is_some_and(|b| first + last >= b.2) {
+                continue;
+            }
+            let sse = first + last + sums.line(i, j).3;
+            if best.is_none_or(|b| sse < b.2) {
+                best = Some((i, j, sse));
             }
         }
     }

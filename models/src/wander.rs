@@ -5,10 +5,9 @@
 //! is longer than a third of what was seen, climbs may be as high as within that third, or as those of a walk, which grow by
 //! the root of time: both count the same.
 
+use crate::prepare::MAX_POINTS;
 use crate::stats;
 
-/// Starts of climbs that are looked at: as many runs of rows.
-const POINTS: usize = 120;
 /// A climb is looked for over at most this part of what was seen.
 const LONGEST: usize = 3;
 /// Starts count by how near their level is to the present one, in standard deviations of the level.
@@ -30,7 +29,7 @@ pub(crate) struct Climbs {
 impl Climbs {
     /// Of the rows at the rising times `u`.
     pub(crate) fn new(u: &[f64], y: &[f64]) -> Self {
-        let per = y.len().div_ceil(POINTS).max(1);
+        let per = y.len().div_ceil(MAX_POINTS).max(1);
         let run = |rows: &[f64]| {
             let mean = rows.iter().sum::<f64>() / rows.len() as f64;
             (mean, stats::bounds(rows).1)

@@ -1,9 +1,9 @@
 //! Bent trends y = a + b·φ(u) that rise, over a grid of shapes φ: exponentials and powers.
 //!
 //! For a fixed shape the rest is a straight-line fit in φ, and with running sums that fit costs the same for every
-//! prefix of the points. Shapes are weighed by their profile likelihood (SSE / SSE_min)^(−n/2), with the number
-//! of points reduced by their autocorrelation (Bates & Watts 1988, ch. 6): a course that could still be a line keeps
-//! that possibility, with its own time to the threshold.
+//! prefix of the points. Shapes are weighed by their odds before anything is seen and by their profile likelihood
+//! (SSE / SSE_min)^(−n/2), with the number of points reduced by their autocorrelation (Bates & Watts 1988, ch. 6): a course
+//! that could still be a line keeps that possibility, with its own time to the threshold.
 
 use super::{Gaussian, Trend};
 use crate::prepare::Points;
@@ -253,7 +253,7 @@ const RATES: [f64; 20] = [
     6.0, 9.0, 14.0, 20.0,
 ];
 const EXPONENTS: [f64; 8] = [0.3, 0.5, 0.75, 1.5, 2.0, 3.0, 4.0, 6.0];
-/// Steps of the search; each narrows it by a third.
+/// Steps of the search; each leaves 0.62 of what there was.
 const STEPS: usize = 10;
 
 /// Smallest residual sum of squares of an exponential or a power of time, rising or falling: the smooth rival of a change

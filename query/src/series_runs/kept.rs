@@ -82,9 +82,7 @@ impl Inner {
         self.states.retain(|(name, _), entry| stays(name, entry));
         self.merged.retain(|name, entry| stays(name, entry));
     }
-}
 
-impl Inner {
     /// Takes so many bytes, if need be from questions that nobody asks any more; `None` if they cannot be had.
     fn make_room(&mut self, bytes: usize, most_bytes: usize) -> Option<usize> {
         while self.memory.size() + bytes > most_bytes {
