@@ -128,6 +128,7 @@ pub enum Command {
     #[command(after_long_help = "Examples:\n  \
         tapio record --out incident --memory-limit 256MiB -- ./leaky   (in a memory cgroup of its own; needs root)\n  \
         tapio record --out machine --duration 5m\n  \
+        tapio record --out day --every 10s --duration 24h\n  \
         tapio record --out last-hour --store /var/lib/tapio --since -1h --cgroup /system.slice/x.service")]
     Record(RecordArgs),
     /// Replay a pack with a virtual clock: the same answers, byte for byte

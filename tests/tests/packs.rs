@@ -66,7 +66,7 @@ fn packs_are_small_and_say_what_the_kernel_said() {
         for t in truth {
             let counter = match t["type"].as_str().unwrap() {
                 "oom" => "oom_kill 0 → 1",
-                "disk_full" => "f_bavail = 0",
+                "disk_full" => "statvfs f_bavail",
                 "inodes" => "f_favail = 0",
                 "pids" => "pids.events max",
                 "fds" => "RLIMIT_NOFILE",
@@ -138,6 +138,24 @@ fn a_replay_gives_the_same_bytes_also_without_the_truth() {
     let (a, b) = (lines(&with), lines(&without));
     assert!(a.0.len() > 30);
     assert_eq!(a, b);
+}
+
+#[test]
+fn a_recording_has_the_cadence_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("machine");
+    let out = out.to_str().unwrap();
+    tapio(&["record", "--out", out, "--every", "2s", "--duration", "3s"]);
+    let sql = "SELECT count(DISTINCT r.ts) AS ticks FROM resources r JOIN series s USING (series_id) \
+               WHERE s.kind = 'node'";
+    let rows = tapio(&["sql", sql, "--store", out, "-o", "csv"]);
+    assert_eq!(rows, "ticks\n3\n");
+    let refused = Command::new(binary("tapio"))
+        .args(["record", "--out", out, "--every", "500ms"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && said.contains("less than a second"), "{said}");
 }
 
 #[test]

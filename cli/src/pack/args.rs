@@ -15,6 +15,9 @@ pub struct RecordArgs {
     /// Stop after this time (default: when COMMAND ends, else on Ctrl-C)
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub duration: Option<Duration>,
+    /// Time between two samples (at least a second)
+    #[arg(long, value_parser = parse_every, default_value = "1s", value_name = "TIME", conflicts_with = "since")]
+    pub every: Duration,
     /// Record only this cgroup, its ancestors and the node (default: all)
     #[arg(long, value_name = "PATH", conflicts_with = "command")]
     pub cgroup: Option<String>,
@@ -45,6 +48,14 @@ pub struct RecordArgs {
     /// Command to run and record, in a memory cgroup of its own
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+fn parse_every(text: &str) -> Result<Duration, String> {
+    let every = parse_duration(text)?;
+    if every < Duration::from_secs(1) {
+        return Err(format!("{text:?} is less than a second"));
+    }
+    Ok(every)
 }
 
 /// Arguments of `tapio replay`.

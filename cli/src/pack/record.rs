@@ -33,9 +33,11 @@ use crate::{
     units::bytes_words,
 };
 
-const CADENCE: Duration = Duration::from_secs(1);
-/// Ticks after the end of the command, so that its end is on record.
+/// Ticks after the end of the command, so that its end is on record, and the time between them.
 const TICKS_AFTER: u32 = 3;
+const TICK_AFTER: Duration = Duration::from_secs(1);
+/// Between two ticks it is looked so often whether the command has ended.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes a pack.
 ///
@@ -100,7 +102,7 @@ fn observe(args: &RecordArgs, stop: &AtomicBool) -> Result<(Rows, About), CliErr
     let options = CollectorOptions {
         filter,
         filesystems,
-        filesystem_interval: CADENCE,
+        filesystem_interval: args.every,
         kernel: args.kernel.then(KernelOptions::default),
         ..CollectorOptions::default()
     };
@@ -148,23 +150,17 @@ fn ticks(
     let bar = progress(args.duration);
     let clock = SystemClock;
     let start = Instant::now();
+    let mut next = start;
     let mut after = 0;
-    for tick in 1u32.. {
+    loop {
         let collected = collector.tick(clock.now_us());
         rows.tick(collected.through_us);
         collected.batches.into_iter().for_each(|b| rows.add(b));
         let elapsed = start.elapsed();
         bar.set_position(elapsed.as_secs());
-        while let (Some(cage), Some(c)) = (cage, changes.first().filter(|c| c.after <= elapsed)) {
-            cage.set_limit(c.bytes).map_err(CliError::tool)?;
-            bar.println(format!("limit is now {}", bytes_words(c.bytes as f64)));
-            changes.remove(0);
-        }
-        let ended = match child.as_deref_mut() {
-            Some(c) => c.ended()?.is_some(),
-            None => false,
-        };
-        let over = args.duration.is_some_and(|d| elapsed >= d) || stop.load(Ordering::Relaxed);
+        let ended = has_ended(&mut child)?;
+        let stopped = || stop.load(Ordering::Relaxed);
+        let over = args.duration.is_some_and(|d| elapsed >= d) || stopped();
         if over && !ended {
             break;
         }
@@ -174,11 +170,33 @@ fn ticks(
                 break;
             }
         }
-        let next = start + CADENCE * tick;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
+        next += if ended { TICK_AFTER } else { args.every };
+        loop {
+            let due = changes.first().filter(|c| c.after <= start.elapsed());
+            if let (Some(cage), Some(c)) = (cage, due) {
+                cage.set_limit(c.bytes).map_err(CliError::tool)?;
+                bar.println(format!("limit is now {}", bytes_words(c.bytes as f64)));
+                changes.remove(0);
+            }
+            if !ended && has_ended(&mut child)? {
+                next = Instant::now();
+            }
+            let wait = next.saturating_duration_since(Instant::now());
+            if wait.is_zero() || stopped() {
+                break;
+            }
+            thread::sleep(wait.min(LOOK));
+        }
     }
     bar.finish_and_clear();
     Ok(rows)
+}
+
+fn has_ended(child: &mut Option<&mut Running>) -> Result<bool, CliError> {
+    Ok(match child {
+        Some(c) => c.ended()?.is_some(),
+        None => false,
+    })
 }
 
 fn progress(duration: Option<Duration>) -> ProgressBar {

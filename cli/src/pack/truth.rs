@@ -19,6 +19,9 @@ use crate::{cage::Cage, cell::rows, time::rfc3339};
 /// How often the kernel is asked, to know the time of an event better than a tick does.
 const CADENCE: Duration = Duration::from_millis(20);
 
+/// A filesystem with less room, in bytes, is full: ext4 without reserved blocks refuses to write with some of them left.
+const NO_ROOM: u64 = 64 << 10;
+
 /// What is watched for.
 pub(super) struct Watch<'a> {
     /// Kills and refused forks in it.
@@ -57,7 +60,12 @@ impl Watch<'_> {
                 Box::new(|| self.cage.oom_kills().ok()) as Box<dyn Fn() -> Option<u64>>,
             ),
             counter("pids", cgroup, "pids.events max", Box::new(|| self.cage.forks_refused())),
-            counter("disk_full", mount.clone(), "statvfs f_bavail = 0", disk(|s| s.f_bavail == 0)),
+            counter(
+                "disk_full",
+                mount.clone(),
+                "statvfs f_bavail < 64 KiB",
+                disk(|s| s.f_bavail * s.f_frsize < NO_ROOM),
+            ),
             counter(
                 "inodes",
                 mount,
