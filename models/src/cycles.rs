@@ -5,7 +5,10 @@
 //! long: the next peak does not come at just any time.
 
 use crate::fit::Trend;
-use crate::stats;
+use crate::fit::line::Line;
+use crate::prepare::Points;
+use crate::sawtooth::Swings;
+use crate::{segment, stats};
 
 /// Fewer whole teeth say nothing about the next.
 const MIN_TEETH: usize = 3;
@@ -13,12 +16,23 @@ const MIN_TEETH: usize = 3;
 const AHEAD: usize = 24;
 /// A tooth is followed at so many points at most: the highest rows of as many runs of its rows.
 const POINTS: usize = 32;
+/// A clock shows after so many intervals, by a correlation of neighbours of no more than this (−½ for nothing but jitter).
+const CLOCK_LENGTHS: usize = 6;
+const CLOCK: f64 = -0.25;
+/// Significance asked of teeth that rise with their floors (one-sided).
+const GROWS_P: f64 = 0.02;
+/// Largest standard deviation of the lengths, as a share of their mean, of steps that have a phase (random times: 1).
+const REGULAR: f64 = 0.6;
+/// What repeats is known at so many phases.
+const PHASES: usize = 16;
 /// Golden ratio − 1: steps of it around a circle leave no part of it out (Weyl).
 const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// A whole tooth, from fall to fall.
 #[derive(Debug, Clone)]
 struct Tooth {
+    /// Of the trend where it begins.
+    level: f64,
     length: f64,
     highest: f64,
     /// Its points, and one past them.
@@ -35,46 +49,74 @@ pub(crate) struct Cycles {
     longer: Vec<usize>,
     /// Age of the present one.
     since: f64,
+    /// Heights over time, where they rise or fall.
+    height: Option<Line>,
 }
 
 impl Cycles {
-    /// `residuals` of the rows at the rising times `u` (the last one is now) over the trend of the `peaks`, which are rows;
-    /// `None` where too few whole teeth were seen.
-    pub(crate) fn new(u: &[f64], residuals: &[f64], peaks: &[usize]) -> Option<Self> {
+    /// `residuals` of the rows of a course (the last one is now) over its trend, and the first rows of its teeth, from the
+    /// second row on; `None` where too few whole teeth were seen.
+    pub(crate) fn new(course: &Points, residuals: &[f64], starts: &[usize]) -> Option<Self> {
+        let (u, y) = (&course.u, &course.y);
         let last = u.len().checked_sub(1)?;
         let step = |j: usize| residuals[j + 1] - residuals[j];
-        // A tooth ends with the deepest fall before the next peak.
-        let start_after = |i: usize, peak: usize| -> Option<usize> {
-            let end = peaks.get(i + 1).map_or(last, |next| *next);
-            (peak..end).min_by(|a, b| step(*a).total_cmp(&step(*b))).map(|j| j + 1)
-        };
-        let starts: Vec<usize> =
-            peaks.iter().enumerate().filter_map(|(i, peak)| start_after(i, *peak)).collect();
         if starts.len() <= MIN_TEETH {
             return None;
         }
         // The fall comes between two rows: until then the tooth went on rising.
         let mut steps: Vec<f64> = (0..last).map(step).collect();
         let unseen = 0.5 * stats::median_mut(&mut steps).max(0.0);
+        // A step comes between two rows.
+        let mut origins: Vec<f64> = starts.iter().map(|s| 0.5 * (u[s - 1] + u[*s])).collect();
+        keep_time(&mut origins);
         let mut points = Vec::new();
-        let tooth = |w: &[usize]| {
+        let tooth = |(i, w): (usize, &[usize])| {
             let (begin, end) = (w[0], w[1]);
+            let (origin, length) = (origins[i], origins[i + 1] - origins[i]);
             let from = points.len();
+            if step(begin - 1) > 0.0 {
+                points.push((0.0, residuals[begin]));
+            }
             let per = (end - begin).div_ceil(POINTS).max(1);
             for at in (begin..end).step_by(per) {
                 let run = at..(at + per).min(end);
                 let top = run.max_by(|a, b| residuals[*a].total_cmp(&residuals[*b])).unwrap_or(at);
-                points.push((u[top] - u[begin], residuals[top]));
+                points.push(((u[top] - origin).clamp(0.0, length), residuals[top]));
             }
-            let length = u[end] - u[begin];
-            points.push((length - 0.5 * (u[end] - u[end - 1]), residuals[end - 1] + unseen));
+            points.push((length, residuals[end - 1] + unseen));
             let highest = points[from..].iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
-            Tooth { length, highest, points: (from, points.len()) }
+            Tooth {
+                level: y[begin] - residuals[begin],
+                length,
+                highest,
+                points: (from, points.len()),
+            }
         };
-        let teeth: Vec<Tooth> = starts.windows(2).map(tooth).collect();
-        let since = u[last] - u[starts[starts.len() - 1]];
+        let teeth: Vec<Tooth> = starts.windows(2).enumerate().map(tooth).collect();
+        let since = u[last] - origins[origins.len() - 1];
         let longer = (0..teeth.len()).filter(|&i| teeth[i].length > since).collect();
-        Some(Self { teeth, points, longer, since })
+        Some(Self { teeth, points, longer, since, height: None })
+    }
+
+    /// Teeth that rise with what is kept (a collector that runs when the heap is twice what it was after the last
+    /// collection) go on doing so.
+    pub(crate) fn grow(&mut self) {
+        let mut teeth: Vec<(f64, f64)> = self.teeth.iter().map(|t| (t.level, t.highest)).collect();
+        teeth.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let (level, height): (Vec<f64>, Vec<f64>) = teeth.into_iter().unzip();
+        if stats::kendall_p(&height) > GROWS_P {
+            return;
+        }
+        let Some(line) = Line::fit(&level, &height) else { return };
+        if line.predict(level[0]).mean > 0.0 && line.slope > 0.0 {
+            self.height = Some(line);
+        }
+    }
+
+    /// By how much a tooth is higher if it begins at this level of the trend.
+    fn factor(&self, tooth: &Tooth, level: f64) -> f64 {
+        let of = |u: f64| self.height.as_ref().map_or(1.0, |line| line.predict(u).mean);
+        (of(level) / of(tooth.level)).clamp(0.0, 4.0)
     }
 
     /// When `trend` with teeth to come first reaches `threshold`, in units of u from now; as an error the time up to which
@@ -101,10 +143,11 @@ impl Cycles {
             };
             let begin = start;
             start += tooth.length;
-            let highest = trend.at(begin.max(0.0)).max(trend.at(start)) + tooth.highest;
-            if start >= from
+            let factor = self.factor(tooth, trend.at(begin.max(0.0)));
+            let highest = trend.at(begin.max(0.0)).max(trend.at(start)) + factor * tooth.highest;
+            if (start >= from || self.height.is_some())
                 && highest >= threshold
-                && let Some(hit) = self.hit(tooth, trend, threshold, begin)
+                && let Some(hit) = self.hit(tooth, factor, trend, threshold, begin)
             {
                 return Ok(hit);
             }
@@ -113,11 +156,18 @@ impl Cycles {
     }
 
     /// When the tooth that starts at `begin` first reaches `threshold` from now on.
-    fn hit(&self, tooth: &Tooth, trend: &Trend<'_>, threshold: f64, begin: f64) -> Option<f64> {
+    fn hit(
+        &self,
+        tooth: &Tooth,
+        factor: f64,
+        trend: &Trend<'_>,
+        threshold: f64,
+        begin: f64,
+    ) -> Option<f64> {
         let mut before: Option<(f64, f64)> = None;
         for (since, height) in &self.points[tooth.points.0..tooth.points.1] {
             let at = begin + since;
-            let gap = threshold - trend.at(at) - height;
+            let gap = threshold - trend.at(at) - factor * height;
             if at >= 0.0 && gap <= 0.0 {
                 // Straight from the point before.
                 let back =
@@ -130,24 +180,111 @@ impl Cycles {
     }
 }
 
+/// The rows after the falls that end the teeth with these `peaks`: each the deepest before the next peak.
+pub(crate) fn falls(y: &[f64], peaks: &[usize]) -> Vec<usize> {
+    let last = y.len().saturating_sub(1);
+    let step = |j: usize| y[j + 1] - y[j];
+    let start_after = |(i, peak): (usize, &usize)| {
+        let end = peaks.get(i + 1).map_or(last, |next| *next);
+        (*peak..end).min_by(|a, b| step(*a).total_cmp(&step(*b))).map(|j| j + 1)
+    };
+    peaks.iter().enumerate().filter_map(start_after).collect()
+}
+
+/// The rows after the steps, where `residuals` at the times `u` fall, or rise, at once and by as much again and again.
+pub(crate) fn steps(u: &[f64], residuals: &[f64]) -> Option<Vec<usize>> {
+    let swings = Swings::of(u, residuals);
+    let of = |v: &[f64]| {
+        Some(falls(v, &segment::falls_of(v, swings)?)).filter(|steps| are_regular(u, steps))
+    };
+    of(residuals).or_else(|| of(&residuals.iter().map(|r| -r).collect::<Vec<_>>()))
+}
+
+/// Whether the lengths between the steps are similar: what comes at random times has no phase.
+fn are_regular(u: &[f64], steps: &[usize]) -> bool {
+    let lengths: Vec<f64> = steps.windows(2).map(|w| u[w[1]] - u[w[0]]).collect();
+    let n = lengths.len() as f64;
+    let mean = lengths.iter().sum::<f64>() / n;
+    let var = lengths.iter().map(|l| (l - mean) * (l - mean)).sum::<f64>() / n;
+    var.sqrt() < REGULAR * mean
+}
+
+/// The course without what repeats from step to step: the mean of `residuals` at each phase is taken off.
+pub(crate) fn without_steps(course: &Points, residuals: &[f64], steps: &[usize]) -> Points {
+    let u = &course.u;
+    let mut lengths: Vec<f64> = steps.windows(2).map(|w| u[w[1]] - u[w[0]]).collect();
+    let typical = stats::median_mut(&mut lengths);
+    // Before the first step and after the last one phases are those of a typical length.
+    let phase = |row: usize| -> usize {
+        let next = steps.partition_point(|s| *s <= row);
+        let x = match (next.checked_sub(1).map(|i| u[steps[i]]), steps.get(next).map(|s| u[*s])) {
+            (Some(from), Some(to)) => (u[row] - from) / (to - from),
+            (Some(from), None) => ((u[row] - from) / typical).min(1.0),
+            (None, Some(to)) => ((u[row] - to) / typical).rem_euclid(1.0),
+            (None, None) => 0.0,
+        };
+        ((x * PHASES as f64) as usize).min(PHASES - 1)
+    };
+    let mut sums = [(0.0, 0.0); PHASES];
+    for (row, r) in residuals.iter().enumerate() {
+        let s = &mut sums[phase(row)];
+        *s = (s.0 + r, s.1 + 1.0);
+    }
+    let less = |row: usize| {
+        let (sum, count) = sums[phase(row)];
+        sum / count
+    };
+    let y = course.y.iter().enumerate().map(|(row, y)| y - less(row)).collect();
+    Points { u: u.clone(), y }
+}
+
+/// Where a clock makes the steps (each interval that is too long is made up for by the next one: a negative correlation of
+/// neighbours, as of jitter around even times), their times are those of the clock.
+fn keep_time(times: &mut [f64]) {
+    let n = times.len();
+    let lengths: Vec<f64> = times.windows(2).map(|w| w[1] - w[0]).collect();
+    let mean = (times[n - 1] - times[0]) / lengths.len() as f64;
+    let off = |w: &[f64]| (w[0] - mean) * (w[1] - mean);
+    let together: f64 = lengths.windows(2).map(off).sum();
+    let var: f64 = lengths.iter().map(|l| (l - mean) * (l - mean)).sum();
+    if lengths.len() < CLOCK_LENGTHS || together > CLOCK * var {
+        return;
+    }
+    // Least squares over the number of the step.
+    let middle = 0.5 * (n - 1) as f64;
+    let at = times.iter().sum::<f64>() / n as f64;
+    let by_number = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        times.iter().enumerate().map(|(i, t)| f(i as f64 - middle, t - at)).sum()
+    };
+    let period = by_number(&|i, t| i * t) / by_number(&|i, _| i * i);
+    times.iter_mut().enumerate().for_each(|(i, t)| *t = at + period * (i as f64 - middle));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Rows of a saw under 0 with 20 rows a tooth, the last fall `since` rows ago.
-    fn saw(rows: i32, since: i32) -> (Vec<f64>, Vec<f64>, Vec<usize>) {
+    /// A course at the times of `rows` rows, the last one now, a hundredth apart.
+    fn course(rows: i32, y: impl Fn(f64) -> f64) -> Points {
         let u: Vec<f64> = (1 - rows..=0).map(|i| f64::from(i) / 100.0).collect();
+        let y = u.iter().map(|u| y(*u)).collect();
+        Points { u, y }
+    }
+
+    /// A saw under 0 with 20 rows a tooth, the last fall `since` rows ago, and the rows after its falls.
+    fn saw(rows: i32, since: i32) -> (Points, Vec<usize>) {
         let phase = |i: i32| (i + since).rem_euclid(20);
-        let y = (1 - rows..=0).map(|i| 0.01 * f64::from(phase(i) - 19)).collect();
-        let peaks = (0..rows - 1).filter(|i| phase(i + 1 - rows) == 19);
-        (u, y, peaks.map(|i| i as usize).collect())
+        let row = |u: f64| (100.0 * u).round() as i32;
+        let saw = course(rows, |u| 0.01 * f64::from(phase(row(u)) - 19));
+        let starts = (1..rows).filter(|i| phase(i + 1 - rows) == 0).map(|i| i as usize).collect();
+        (saw, starts)
     }
 
     #[test]
     fn the_next_peak_comes_when_it_is_due() {
         for since in [0, 3, 12, 18] {
-            let (u, y, peaks) = saw(200, since);
-            let cycles = Cycles::new(&u, &y, &peaks).unwrap();
+            let (saw, starts) = saw(200, since);
+            let cycles = Cycles::new(&saw, &saw.y, &starts).unwrap();
             // Just below the threshold until the next peak.
             let level = Trend::Line { level: 0.995, slope: 0.0 };
             for draw in [0.0, 0.3, 0.99, 1.0] {
@@ -165,8 +302,8 @@ mod tests {
 
     #[test]
     fn what_is_too_far_is_left_open() {
-        let (u, y, peaks) = saw(200, 5);
-        let cycles = Cycles::new(&u, &y, &peaks).unwrap();
+        let (saw, starts) = saw(200, 5);
+        let cycles = Cycles::new(&saw, &saw.y, &starts).unwrap();
         let flat = Trend::Line { level: 0.0, slope: 0.0 };
         let open = cycles.first_passage(&flat, 1.0, 0.0, 0.5).unwrap_err();
         assert!((open - (24.0 * 0.2 - 0.05)).abs() < 0.011, "{open}");
@@ -179,8 +316,80 @@ mod tests {
 
     #[test]
     fn too_few_teeth() {
-        let (u, y, peaks) = saw(65, 5);
-        assert!(Cycles::new(&u, &y, &peaks).is_none());
-        assert!(Cycles::new(&[], &[], &[]).is_none());
+        let (saw, starts) = saw(65, 5);
+        assert!(Cycles::new(&saw, &saw.y, &starts).is_none());
+        assert!(Cycles::new(&Points::default(), &[], &[]).is_none());
+    }
+
+    /// A heap that is collected when it is twice what was kept has teeth as high as that.
+    #[test]
+    fn teeth_rise_with_what_is_kept() {
+        let kept = |u: f64| 2.0 + u;
+        let row = |u: f64| (100.0 * u).round();
+        let heap = course(200, |u| kept(u) * (1.0 + (row(u) + 5.0).rem_euclid(20.0) / 20.0));
+        let over = heap.over(kept);
+        let starts = falls(&heap.y, &(13..199).step_by(20).collect::<Vec<_>>());
+        assert!(starts.iter().all(|s| over[*s] < 0.1), "{starts:?}");
+        let trend = Trend::Line { level: 2.0, slope: 1.0 };
+        // At 0.54 the next peak but one is 4.95 high, so it is met on the way to the one after that.
+        let said = |cycles: &Cycles| cycles.first_passage(&trend, 5.0, 0.0, 0.5).unwrap();
+        let mut cycles = Cycles::new(&heap, &over, &starts).unwrap();
+        let as_before = said(&cycles);
+        cycles.grow();
+        let grown = said(&cycles);
+        assert!(as_before > 0.9 && (grown - 0.72).abs() < 0.01, "{as_before} {grown}");
+        // Those of a saw are as high as ever.
+        let (saw, starts) = saw(200, 5);
+        let mut cycles = Cycles::new(&saw, &saw.y, &starts).unwrap();
+        cycles.grow();
+        assert!(cycles.height.is_none());
+    }
+
+    #[test]
+    fn steps_are_found_and_taken_off() {
+        let stairs = |rows: f64| move |u: f64| 0.1 * (100.0 * u / rows).floor();
+        for rows in [3.7, 12.0, 20.0] {
+            let noise = |u: f64| 0.002 * (u * 7919.0).sin();
+            let with_noise = |u: f64| stairs(rows)(u) + noise(u);
+            let course = course(200, with_noise);
+            let line = |u: f64| 10.0 * u / rows - 0.05;
+            let over = course.over(line);
+            let steps = steps(&course.u, &over).unwrap();
+            assert!((steps.len() as f64 - 200.0 / rows).abs() < 2.0, "{rows}: {}", steps.len());
+            let plain = without_steps(&course, &over, &steps);
+            let left = stats::robust_sd(&plain.over(line));
+            assert!(left < 0.7 * stats::robust_sd(&over), "{rows}: {left}");
+        }
+        let mut draws = crate::rng::Draws::new(3);
+        let noise: Vec<f64> = (0..200).map(|_| draws.normal()).collect();
+        let u = course(200, |u| u).u;
+        assert_eq!(steps(&u, &noise), None);
+        let mut level = 0.0;
+        let mut walk = |n: &f64| {
+            level = 0.9 * level + n;
+            level
+        };
+        assert_eq!(steps(&u, &noise.iter().map(&mut walk).collect::<Vec<_>>()), None);
+    }
+
+    #[test]
+    fn a_clock_keeps_time() {
+        let mut draws = crate::rng::Draws::new(11);
+        let mut clock: Vec<f64> = (0..12).map(|i| f64::from(i) + 0.2 * draws.uniform()).collect();
+        let seen = clock.clone();
+        keep_time(&mut clock);
+        assert!(clock.windows(2).all(|w| (w[1] - w[0] - 1.0).abs() < 0.03), "{clock:?}");
+        assert_ne!(seen, clock);
+        // What starts anew at each end drifts.
+        let mut at = 0.0;
+        let renewed: Vec<f64> = (0..12)
+            .map(|i| {
+                at += if i % 4 < 2 { 0.8 } else { 1.2 };
+                at
+            })
+            .collect();
+        let mut kept = renewed.clone();
+        keep_time(&mut kept);
+        assert_eq!(renewed, kept);
     }
 }

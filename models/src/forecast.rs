@@ -1,6 +1,7 @@
 //! Time to threshold, put together.
 
-use crate::cycles::Cycles;
+use crate::cycles::{self, Cycles};
+use crate::fit::line::Line;
 use crate::fit::seasonal::Seasonal;
 use crate::fit::{Fit, Fitter, SlopePrior, Trend};
 use crate::passage::{Above, Replay, first_passage};
@@ -25,6 +26,10 @@ const SCREEN_P: f64 = 0.2;
 const SEASON_FROM: f64 = 0.3;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
+/// Fits are compared at no more than so many points.
+const JUDGED: usize = 40;
+/// A trend is followed at so many points between which it is straight.
+const NODES: usize = 64;
 /// Blocks of the peaks.
 const BLOCKS: usize = 20;
 
@@ -128,18 +133,16 @@ impl Course {
 
     fn forecast(&self, mut report: Report<'_>, segment: &Segment, options: &Options) -> Forecast {
         let base = self.start;
-        // Teeth are judged by their floors; where they still hit is a matter of their peaks.
-        let (trend, hull) = match &segment.teeth {
-            Some(teeth) => (self.pick(&teeth.floors), self.pick(&teeth.peaks)),
-            None => {
-                let all = Points { u: self.u.clone(), y: self.y.clone() };
-                (all.clone(), all)
-            }
-        };
-        if segment.teeth.is_none() && !self.may_grow() {
+        let teeth = segment.teeth.as_ref();
+        if teeth.is_none() && !self.may_grow() {
             return self.flat(report, 0);
         }
-        let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
+        // Teeth are judged by their floors, which tell what is kept; where they hit is a matter of their heights.
+        let hull = match teeth {
+            Some(teeth) => self.pick(&teeth.floors),
+            None => Points { u: self.u.clone(), y: self.y.clone() },
+        };
+        let thin = hull.thin();
         let change = changepoint::last_change(&thin, self.season);
         let first_of = |point: usize| -> usize {
             // A run of means is counted from the end; its first row starts the segment.
@@ -148,27 +151,40 @@ impl Course {
             hull.len().saturating_sub(at)
         };
         let (from, onset) = (first_of(change.start), first_of(change.onset));
-        let row_of = |point: usize| match &segment.teeth {
-            Some(teeth) if point > 0 => teeth.peaks[point] - base,
+        let row_of = |point: usize| match teeth {
+            Some(teeth) if point > 0 => teeth.floors[point] - base,
             Some(_) => 0,
             None => point,
         };
         if change.start > 0 {
             report.starts(base + row_of(from), SegmentReason::ChangePoint);
         }
-        let hull = hull.from(from);
         let first = row_of(from);
-        let trend = trend.from(trend.u.partition_point(|u| *u < self.u[first]));
-        let thin = Points::thinned(&hull.u, &hull.y, MAX_POINTS).without_spikes();
-        let p = self.trend_p(&trend, &thin, change.cycle);
+        let course = Points { u: self.u[first..].to_vec(), y: self.y[first..].to_vec() };
+        let mut hull = hull.from(from);
+        let mut thin = hull.thin();
+        let peaks: Vec<usize> = teeth.map_or_else(Vec::new, |t| {
+            t.peaks.iter().filter_map(|p| p.checked_sub(base + first)).collect()
+        });
+        let mut steps = Some(cycles::falls(&course.y, &peaks));
+        if teeth.is_none() {
+            steps = Line::fit(&thin.u, &thin.y).and_then(|line| {
+                let over = course.over(|u| line.predict(u).mean);
+                let steps = cycles::steps(&course.u, &over)?;
+                hull = cycles::without_steps(&course, &over, &steps);
+                thin = hull.thin();
+                Some(steps)
+            });
+        }
+        let p = self.trend_p(&hull, &thin, change.cycle);
         if p >= GROWTH_P || thin.len() < 3 {
             return self.flat(report, first);
         }
         let lives = self.lives(segment, options);
         let prior = SlopePrior::of(&lives, self.span_s / self.scale);
         let cycle = self.cycle(&thin, change.cycle);
-        // Peaks of teeth scatter around their envelope: the newest one is no place to start from.
-        let walks = segment.teeth.is_none();
+        // Floors of teeth scatter: the newest one is no place to start from.
+        let walks = teeth.is_none();
         let fitter = Fitter::new(&thin, cycle, prior, walks);
         let fits = fitter.fit(thin.len());
         let kinds: Vec<ModelKind> = fits.iter().map(|f| f.0).collect();
@@ -176,21 +192,21 @@ impl Course {
         // Independent blocks rise by chance less often than a walk does; teeth do not walk.
         let by_walking = if walks { wander::walk_p(&thin.y) } else { 0.0 };
         floor_flat(&mut shares, stats::null_posterior(p.max(by_walking)));
-        let course = Points { u: self.u[first..].to_vec(), y: self.y[first..].to_vec() };
         let over = over_trend(&course, &thin, &fits);
-        let above = match &segment.teeth {
-            Some(teeth) => {
-                let peaks = over_trend(&hull, &thin, &fits);
-                let rows = teeth.peaks.iter().filter_map(|p| p.checked_sub(base + first));
-                let cycles = Cycles::new(&course.u, &over, &rows.collect::<Vec<_>>());
-                let replay = cycles.map_or(Replay::Never, Replay::Cycles);
-                Above { peaks: Peaks::in_blocks(&hull.u, &peaks, peaks.len()), replay }
-            }
-            None => Above {
-                peaks: Peaks::in_blocks(&course.u, &over, BLOCKS),
-                replay: Replay::Rises(Rises::new(&course.u, &over)),
-            },
+        let mut cycles = steps.and_then(|s| Cycles::new(&course, &over, &s));
+        let peaks = if teeth.is_some() {
+            cycles.iter_mut().for_each(Cycles::grow);
+            let of = |x: &[f64]| peaks.iter().map(|p| x[*p]).collect::<Vec<f64>>();
+            Peaks::in_blocks(&of(&course.u), &of(&over), peaks.len())
+        } else {
+            Peaks::in_blocks(&course.u, &over, BLOCKS)
         };
+        let replay = match cycles {
+            Some(cycles) => Replay::Cycles(cycles),
+            None if teeth.is_some() => Replay::Never,
+            None => Replay::Rises(Rises::new(&course.u, &over)),
+        };
+        let above = Above { peaks, replay };
         let going = Going {
             age: -self.u[row_of(onset)],
             released: lives.iter().filter(|l| !l.hit).map(|l| l.life_s / self.span_s).collect(),
@@ -205,7 +221,7 @@ impl Course {
             Fit::Seasonal(s) => Some(s.slope()),
             _ => None,
         });
-        if segment.teeth.is_some() {
+        if teeth.is_some() {
             for s in &mut shares {
                 if s.kind == ModelKind::Line {
                     s.kind = ModelKind::SawTooth;
@@ -224,14 +240,14 @@ impl Course {
     }
 
     /// P-value of a rise, as it is or beside the wave where there is one: the smaller of the two.
-    fn trend_p(&self, trend: &Points, thin: &Points, cycle: Option<f64>) -> f64 {
+    fn trend_p(&self, hull: &Points, thin: &Points, cycle: Option<f64>) -> f64 {
         let wave = cycle.and_then(|c| Seasonal::fit(&thin.u, &thin.y, c));
         let level: Vec<f64> = match &wave {
-            Some(w) => trend.u.iter().zip(&trend.y).map(|(u, y)| y - w.wave(*u)).collect(),
-            None => trend.y.clone(),
+            Some(w) => hull.over(|u| w.wave(u)),
+            None => hull.y.clone(),
         };
         let p = |y: &[f64]| stats::kendall_p(&stats::block_means(y, TREND_BLOCKS));
-        p(&level).min(p(&trend.y))
+        p(&level).min(p(&hull.y))
     }
 
     /// The cycle to consider: one that was found, or a known one, which is a possible cause of a rise long before it has
@@ -364,16 +380,27 @@ impl Still {
 
 /// The rows over the smooth trend that fits them best.
 fn over_trend(rows: &Points, thin: &Points, fits: &[(ModelKind, Fit)]) -> Vec<f64> {
-    let misfit = |f: &Fit| -> f64 {
-        thin.u.iter().zip(&thin.y).map(|(u, y)| (y - f.predict(*u).mean).abs()).sum()
-    };
+    let points = || thin.u.iter().zip(&thin.y).step_by(thin.len().div_ceil(JUDGED));
+    let misfit = |f: &Fit| -> f64 { points().map(|(u, y)| (y - f.predict(*u).mean).abs()).sum() };
     let best = fits
         .iter()
         .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_) | Fit::Walk(_)))
         .map(|f| (&f.1, misfit(&f.1)))
         .min_by(|a, b| a.1.total_cmp(&b.1));
     let trend = |u: f64| best.map_or(0.0, |b| b.0.predict(u).mean);
-    rows.u.iter().zip(&rows.y).map(|(u, y)| y - trend(*u)).collect()
+    let n = rows.len();
+    let (Some(first), Some(last)) = (rows.u.first(), rows.u.last()) else { return Vec::new() };
+    let step = (last - first) / NODES as f64;
+    if n <= 2 * NODES || step <= 0.0 {
+        return rows.over(trend);
+    }
+    // A mixture of curves costs: many rows see it straight from node to node.
+    let nodes: Vec<f64> = (0..=NODES).map(|i| trend(first + step * i as f64)).collect();
+    rows.over(|u| {
+        let x = (u - first) / step;
+        let i = (x as usize).min(NODES - 1);
+        nodes[i] + (nodes[i + 1] - nodes[i]) * (x - i as f64)
+    })
 }
 
 /// Gives the flat model at least the weight that the trend test leaves to chance.

@@ -80,6 +80,16 @@ impl Points {
         Self { u, y }
     }
 
+    /// What the models are fitted to: [`Self::thinned`], [`Self::without_spikes`].
+    pub(crate) fn thin(&self) -> Self {
+        Self::thinned(&self.u, &self.y, MAX_POINTS).without_spikes()
+    }
+
+    /// How far each value is above a trend.
+    pub(crate) fn over(&self, trend: impl Fn(f64) -> f64) -> Vec<f64> {
+        self.u.iter().zip(&self.y).map(|(u, y)| y - trend(*u)).collect()
+    }
+
     pub(crate) fn from(&self, start: usize) -> Self {
         Self { u: self.u[start..].to_vec(), y: self.y[start..].to_vec() }
     }

@@ -14,20 +14,34 @@ const SWING_OF_RANGE: f64 = 0.35;
 /// … and than so many standard deviations of the noise between neighbours.
 const SWING_OF_NOISE: f64 = 6.0;
 
-/// Smallest swing that is a turn.
-pub(crate) fn swing(t: &[f64], y: &[f64]) -> f64 {
-    let n = y.len() as f64;
-    let (mt, my) = (t.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
-    let (stt, sty) = t.iter().zip(y).fold((0.0, 0.0), |(stt, sty), (t, y)| {
-        (stt + (t - mt) * (t - mt), sty + (t - mt) * (y - my))
-    });
-    let slope = if stt > 0.0 { sty / stt } else { 0.0 };
-    let (lo, hi) = t
-        .iter()
-        .zip(y)
-        .map(|(t, y)| y - slope * (t - mt))
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), r| (lo.min(r), hi.max(r)));
-    (SWING_OF_RANGE * (hi - lo)).max(SWING_OF_NOISE * stats::noise_sd(y))
+/// Smallest swings that are turns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Swings {
+    /// Whatever the noise between neighbours.
+    pub(crate) coarse: f64,
+    /// Of a course that mostly goes straight from one row to the next.
+    pub(crate) jump: f64,
+    /// Of any.
+    pub(crate) clear: f64,
+}
+
+impl Swings {
+    pub(crate) fn of(t: &[f64], y: &[f64]) -> Self {
+        let n = y.len() as f64;
+        let (mt, my) = (t.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+        let (stt, sty) = t.iter().zip(y).fold((0.0, 0.0), |(stt, sty), (t, y)| {
+            (stt + (t - mt) * (t - mt), sty + (t - mt) * (y - my))
+        });
+        let slope = if stt > 0.0 { sty / stt } else { 0.0 };
+        let (lo, hi) = t
+            .iter()
+            .zip(y)
+            .map(|(t, y)| y - slope * (t - mt))
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), r| (lo.min(r), hi.max(r)));
+        let coarse = SWING_OF_RANGE * (hi - lo);
+        let over = |noise: f64| coarse.max(SWING_OF_NOISE * noise);
+        Self { coarse, jump: over(stats::step_sd(y)), clear: over(stats::noise_sd(y)) }
+    }
 }
 
 /// Alternating turns, each at least `swing` away from the one before. The last one is the extreme that the course has
@@ -68,7 +82,7 @@ mod tests {
     fn teeth() {
         let y: Vec<f64> = (0..45).map(|i| f64::from(i % 10) + 0.1 * f64::from(i)).collect();
         let t: Vec<f64> = (0..45).map(f64::from).collect();
-        let found = turns(&y, swing(&t, &y));
+        let found = turns(&y, Swings::of(&t, &y).clear);
         let at: Vec<(usize, bool)> = found.iter().map(|t| (t.at, t.is_peak)).collect();
         assert_eq!(
             at,
@@ -89,7 +103,7 @@ mod tests {
     #[test]
     fn a_line_has_no_turn_but_its_start() {
         let y: Vec<f64> = (0..45).map(f64::from).collect();
-        assert!(turns(&y, swing(&y, &y)).iter().all(|t| t.at == 0));
+        assert!(turns(&y, Swings::of(&y, &y).clear).iter().all(|t| t.at == 0));
         assert!(turns(&[1.0; 9], 0.0).is_empty());
     }
 }

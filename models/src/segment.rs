@@ -1,7 +1,7 @@
 //! Which rows belong to the present life of the series, and whether it goes in teeth.
 
 use crate::prepare::{MAX_POINTS, Points, Rows};
-use crate::sawtooth::{self, Turn};
+use crate::sawtooth::{self, Swings, Turn};
 use crate::{Life, SegmentReason};
 use crate::{changepoint, stats};
 
@@ -11,6 +11,14 @@ const SUDDEN_ROWS: usize = 3;
 const RESTART_SHARE: f64 = 0.5;
 /// From so many similar falls on they are teeth of a saw, not restarts.
 const MIN_TEETH: usize = 3;
+/// So many teeth of few rows are asked for, which rise for so many times as long as they fall.
+const MIN_COARSE: usize = 8;
+const SLOW_RISE: f64 = 1.5;
+const SMALL_STEPS: f64 = 0.7;
+/// A process is loaded within so many rows; after the jump come so many rows with steps that it exceeds so many times.
+const LOADING: usize = 3;
+const SETTLED: usize = 12;
+const JUMP: f64 = 4.0;
 /// A peak this close to the threshold (as a share of the way from the trough) before a restart was a hit …
 const HIT_SHARE: f64 = 0.02;
 /// … if at least this share of all that was gained before is gone: a collector's tooth leaves the leak where it was.
@@ -46,7 +54,7 @@ struct Fall {
 pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
     let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, lives: vec![] };
     let v = &rows.v;
-    let turns = sawtooth::turns(v, sawtooth::swing(&rows.t, v));
+    let turns = sawtooth::turns(v, Swings::of(&rows.t, v).clear);
     let falls = falls(v, &turns);
     // A restart after a hit starts a new life whatever came before.
     let hit = falls.iter().rposition(|f| is_hit(rows, f));
@@ -74,7 +82,70 @@ pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
             (out.start, out.reason) = (f.trough, SegmentReason::Restart);
         }
     }
+    if !repeats {
+        out.teeth = coarse_teeth(rows, out.start);
+    }
+    if out.teeth.is_none() {
+        out.start += loading(&v[out.start..]);
+    }
     out
+}
+
+/// How many of the first rows saw a process that was still being loaded: what comes then is a jump many times as high as any
+/// step soon after, and would hide how the rest bends.
+fn loading(v: &[f64]) -> usize {
+    let step = |i: usize| (v[i + 1] - v[i]).abs();
+    let is_jump = |i: &usize| {
+        let after = i + 1..i + 1 + SETTLED;
+        after.end < v.len() && after.map(step).fold(0.0, f64::max) * JUMP < step(*i)
+    };
+    (0..LOADING).rev().find(is_jump).map_or(0, |i| i + 1)
+}
+
+/// Teeth of few rows each.
+fn coarse_teeth(rows: &Rows, start: usize) -> Option<Teeth> {
+    let (t, v) = (&rows.t[start..], &rows.v[start..]);
+    let shift = |turn: Turn| Turn { at: start + turn.at, ..turn };
+    let found = |swing: f64| {
+        let turns: Vec<Turn> = sawtooth::turns(v, swing).into_iter().map(shift).collect();
+        let falls = falls(&rows.v, &turns);
+        (falls.len() > MIN_COARSE).then_some((turns, falls))
+    };
+    let swings = Swings::of(t, v);
+    let jumps = found(swings.jump).filter(|f| are_sudden(&rows.v, &f.1));
+    let (turns, falls) =
+        jumps.or_else(|| found(swings.coarse).filter(|f| is_saw(&rows.v, &f.1)))?;
+    teeth(rows, &turns, &falls, start)
+}
+
+fn are_sudden(v: &[f64], falls: &[Fall]) -> bool {
+    falls.iter().filter(|f| is_sudden(v, f)).count() * 3 >= falls.len() * 2
+}
+
+/// Whether a course rises slowly and falls at once, which noise does not, however few rows a tooth has.
+fn is_saw(v: &[f64], falls: &[Fall]) -> bool {
+    let step = |from: usize, to: usize| v[from..=to].windows(2).map(|w| w[1] - w[0]);
+    let (mut rows_up, mut rows_down, mut up, mut down) = (0, 0, 0.0, 0.0);
+    for f in falls.iter().skip(1) {
+        rows_up += f.peak - f.base;
+        rows_down += f.trough - f.peak;
+        up += step(f.base, f.peak).fold(0.0, f64::max);
+        down -= step(f.peak, f.trough).fold(0.0, f64::min);
+    }
+    rows_up as f64 >= SLOW_RISE * rows_down as f64 && up <= SMALL_STEPS * down
+}
+
+/// The rows before the falls of a course without trend, if it falls at once and as deep again and again.
+pub(crate) fn falls_of(v: &[f64], swings: Swings) -> Option<Vec<usize>> {
+    let found = |swing: f64, least: usize| {
+        Some(falls(v, &sawtooth::turns(v, swing))).filter(|f| f.len() > least)
+    };
+    let falls = found(swings.clear, MIN_TEETH)
+        .filter(|f| are_sudden(v, f))
+        .or_else(|| found(swings.jump, MIN_COARSE).filter(|f| are_sudden(v, f)))
+        .or_else(|| found(swings.coarse, MIN_COARSE).filter(|f| is_saw(v, f)))?;
+    typical_fall(v, &falls)?;
+    Some(falls.iter().map(|f| f.peak).collect())
 }
 
 /// Whether the course falls because it goes in waves: most falls take their time, and a cycle explains them.
@@ -146,17 +217,18 @@ fn typical_fall(v: &[f64], falls: &[Fall]) -> Option<f64> {
 /// Indices of the floors of a course of evenly spaced values, if it goes in teeth.
 pub(crate) fn floors(v: &[f64]) -> Option<Vec<usize>> {
     let t: Vec<f64> = (0..v.len()).map(|i| i as f64).collect();
-    let turns = sawtooth::turns(v, sawtooth::swing(&t, v));
+    let turns = sawtooth::turns(v, Swings::of(&t, v).clear);
     let falls = falls(v, &turns);
     typical_fall(v, &falls)?;
-    let sudden = falls.iter().filter(|f| is_sudden(v, f)).count();
-    (sudden * 3 >= falls.len() * 2)
-        .then(|| turns.iter().filter(|t| !t.is_peak).map(|t| t.at).collect())
+    are_sudden(v, &falls).then(|| turns.iter().filter(|t| !t.is_peak).map(|t| t.at).collect())
 }
 
 /// The teeth, if the newest rows still go in teeth of similar size.
 fn teeth(rows: &Rows, turns: &[Turn], falls: &[Fall], start: usize) -> Option<Teeth> {
     let typical = typical_fall(&rows.v, falls)?;
+    if !are_sudden(&rows.v, falls) {
+        return None;
+    }
     let mut periods: Vec<f64> =
         falls.windows(2).map(|w| rows.t[w[1].peak] - rows.t[w[0].peak]).collect();
     let period = stats::median_mut(&mut periods);
@@ -208,6 +280,45 @@ mod tests {
         let s = segment(&rows(&v, 200.0), None);
         assert_eq!(s.start, 0);
         assert_eq!(s.teeth.unwrap().peaks, [19, 39, 59, 79]);
+    }
+
+    #[test]
+    fn the_rows_of_a_start_are_left_out() {
+        let leak = |i: usize| 10.0 + (0.05 * i as f64).exp();
+        let mut v: Vec<f64> = (0..80).map(leak).collect();
+        assert_eq!(segment(&rows(&v, 100.0), None).start, 0);
+        (v[0], v[1]) = (0.0, 4.0);
+        let s = segment(&rows(&v, 100.0), None);
+        assert_eq!((s.start, s.reason), (2, SegmentReason::Start));
+        // A warm-up is fast at first as well, but slows down by and by.
+        let warm: Vec<f64> = (0..80).map(|i| 1.0 - (-0.5 * f64::from(i)).exp()).collect();
+        assert_eq!(loading(&warm), 0);
+        assert_eq!((loading(&[]), loading(&[1.0; 40]), loading(&[0.0, 9.0, 9.0])), (0, 0, 0));
+    }
+
+    #[test]
+    fn teeth_of_few_rows_are_told_from_noise() {
+        let saw = |per: f64| -> Vec<f64> {
+            (0..160).map(|i| 0.1 * f64::from(i) + 8.0 * (f64::from(i) / per).fract()).collect()
+        };
+        for per in [3.3, 4.7, 7.0, 20.0] {
+            let teeth = segment(&rows(&saw(per), 100.0), None).teeth.unwrap();
+            assert!((teeth.peaks.len() as f64 - 160.0 / per).abs() < 2.5, "{per}: {teeth:?}");
+            let off = |i: &usize| rows(&saw(per), 100.0).v[*i] - 0.1 * *i as f64;
+            assert!(teeth.floors.iter().all(|i| off(i) < 8.0 / per + 0.1), "{per}");
+        }
+        let mut draws = crate::rng::Draws::new(9);
+        for kind in 0..40 {
+            // Noise, and noise that remembers.
+            let mut level = 0.0;
+            let v: Vec<f64> = (0..300)
+                .map(|i| {
+                    level = f64::from(kind % 4) * 0.3 * level + draws.normal();
+                    50.0 + 0.1 * f64::from(i) + level
+                })
+                .collect();
+            assert!(coarse_teeth(&rows(&v, 200.0), 0).is_none(), "{kind}");
+        }
     }
 
     #[test]

@@ -54,6 +54,14 @@ pub(crate) fn noise_sd(x: &[f64]) -> f64 {
     median_mut(&mut d2) * MAD_TO_SD / 6_f64.sqrt()
 }
 
+/// The same from first differences: of a signal that mostly goes straight, with jumps.
+pub(crate) fn step_sd(x: &[f64]) -> f64 {
+    let mut d: Vec<f64> = x.windows(2).map(|w| w[1] - w[0]).collect();
+    let middle = median_mut(&mut d);
+    d.iter_mut().for_each(|d| *d = (*d - middle).abs());
+    median_mut(&mut d) * MAD_TO_SD / 2_f64.sqrt()
+}
+
 /// Lag-1 autocorrelation of residuals, within [0, 0.95]: negative correlation is not used to claim more certainty.
 pub(crate) fn autocorrelation(r: &[f64]) -> f64 {
     let n = r.len();

@@ -7,12 +7,12 @@
 use super::curve::{Bases, Shape};
 use crate::prepare::Points;
 
-/// Powers from the start of what is seen, in eighths.
-const POWERS: [u8; 10] = [10, 12, 14, 16, 18, 20, 22, 24, 28, 32];
+/// Powers from the start of what is seen, in quarters.
+const POWERS: [u8; 10] = [5, 6, 7, 8, 9, 10, 11, 12, 14, 16];
 /// Growth by e in so many parts of the window.
 const RATES: [f64; 11] = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 9.0];
-/// Powers from a time within the window on, in eighths; the first is a line.
-const LATE_POWERS: [u8; 7] = [8, 10, 12, 14, 16, 20, 24];
+/// Powers from a time within the window on, in quarters; the first is a line.
+const LATE_POWERS: [u8; 7] = [4, 5, 6, 7, 8, 10, 12];
 /// Growth by e in so many parts of what is left of the window from there on.
 const LATE_RATES: [f64; 4] = [1.0, 2.0, 3.0, 4.5];
 /// That time, in twentieths of the window.

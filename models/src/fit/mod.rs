@@ -6,7 +6,7 @@ mod curve;
 mod drift;
 mod flat;
 mod holt;
-mod line;
+pub(crate) mod line;
 mod prior;
 mod saturating;
 pub(crate) mod seasonal;
@@ -38,7 +38,7 @@ pub enum ModelKind {
     Seasonal,
     /// Walk with drift from the newest level, under a wave that repeats.
     SeasonalDrift,
-    /// Theil–Sen line through the peaks of a saw-tooth whose floors rise.
+    /// Theil–Sen line through the floors of a saw-tooth.
     SawTooth,
 }
 
