@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packs of this folder again, from processes that really run on this kernel. Needs root, Python 3
-# and mkfs.ext4; takes about seven minutes after the build. usage: datasets/record.sh [PACK ...]   (default: the fourteen packs of this folder;
+# and mkfs.ext4, for some recordings Java and Node.js; takes about seven minutes after the build, the recordings an hour. usage: datasets/record.sh [PACK ...]   (default: the fourteen packs of this folder;
 # `recordings` is all of recordings/; an existing pack is replaced). Uses the tapio on the PATH, else builds one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ pack() {  # NAME TAPIO-RECORD-ARGUMENT... -- COMMAND...
 }
 
 on_ext4() {  # NAME MKFS-ARGUMENTS WORKLOAD-ARGUMENT...: the workload writes to a small filesystem of its own
-    local name=$1 options=$2 image dir=/tmp/tapio-$1; shift 2
+    local name=$1 options=$2 image dir=/tmp/tapio-${1##*/}; shift 2
     image=$(mktemp)
     truncate -s 128M "$image"
     # shellcheck disable=SC2086
@@ -35,9 +35,9 @@ on_ext4() {  # NAME MKFS-ARGUMENTS WORKLOAD-ARGUMENT...: the workload writes to 
 
 with_clients() {  # NAME KEPT-BYTES TAPIO-ARGUMENT...: a server in the recording, its clients outside
     local name=$1 kept=$2 address; shift 2
-    address=/tmp/tapio-$name.port
+    address=/tmp/tapio-${name##*/}.port
     rm -f "$address"
-    python3 http_service.py ask "$address" 420 &
+    python3 http_service.py ask "$address" 3600 &
     local clients=$!
     pack "$name" --kernel "$@" -- python3 http_service.py serve "$address" "$kept"
     wait "$clients" || true
@@ -102,6 +102,45 @@ again() {
     recordings/quiet-2) pack "$1" --memory-limit 256MiB --duration 4m -- tapio-workload quiet wobble_mib=8 base_mib=100 seed=32 ;;
     recordings/quiet-3) pack "$1" --memory-limit 512MiB --duration 4m -- tapio-workload quiet wobble_mib=30 base_mib=300 seed=33 ;;
     recordings/quiet-4) pack "$1" --memory-limit 128MiB --duration 4m -- tapio-workload quiet wobble_mib=4 base_mib=70 seed=34 ;;
+    recordings/disk-full-1) on_ext4 "$1" "" disk rate_mib_s=0.55 seed=41 ;;
+    recordings/disk-full-2) on_ext4 "$1" "" disk rate_mib_s=1.2 seed=42 ;;
+    recordings/disk-full-3) on_ext4 "$1" "-m 0" disk rate_mib_s=0.8 seed=43 ;;
+    recordings/disk-full-4) on_ext4 "$1" "-m 10" disk rate_mib_s=0.6 seed=44 ;;
+    recordings/inodes-spent-1) on_ext4 "$1" "-N 2048" inodes rate_per_s=10 seed=51 ;;
+    recordings/inodes-spent-2) on_ext4 "$1" "-N 4096" inodes rate_per_s=25 seed=52 ;;
+    recordings/inodes-spent-3) on_ext4 "$1" "-N 1024" inodes rate_per_s=8 seed=53 ;;
+    recordings/inodes-spent-4) on_ext4 "$1" "-N 2048" inodes rate_per_s=18 seed=54 ;;
+    recordings/fds-spent-1) pack "$1" --duration 4m -- prlimit --nofile=512:512 tapio-workload fds rate_per_s=3 base_mib=1 seed=61 ;;
+    recordings/fds-spent-2) pack "$1" --duration 4m -- prlimit --nofile=2048:2048 tapio-workload fds rate_per_s=16 base_mib=1 seed=62 ;;
+    recordings/fds-spent-3) pack "$1" --duration 4m -- prlimit --nofile=4096:4096 tapio-workload fds rate_per_s=25 base_mib=1 seed=63 ;;
+    recordings/fds-spent-4) pack "$1" --duration 4m -- prlimit --nofile=1024:1024 tapio-workload fds rate_per_s=11 base_mib=1 seed=64 ;;
+    recordings/pids-spent-1) pack "$1" --pids-limit 200 --duration 4m -- tapio-workload threads rate_per_s=1.2 base_mib=1 seed=71 ;;
+    recordings/pids-spent-2) pack "$1" --pids-limit 800 --duration 4m -- tapio-workload threads rate_per_s=6 base_mib=1 seed=72 ;;
+    recordings/pids-spent-3) pack "$1" --pids-limit 400 --duration 4m -- tapio-workload threads rate_per_s=2 base_mib=1 seed=73 ;;
+    recordings/pids-spent-4) pack "$1" --pids-limit 1000 --duration 4m -- tapio-workload threads rate_per_s=5 base_mib=1 seed=74 ;;
+    recordings/oom-http-route-1) with_clients "$1" 98304 --memory-limit 256MiB ;;
+    recordings/oom-http-route-2) with_clients "$1" 32768 --memory-limit 128MiB ;;
+    recordings/oom-http-route-3) with_clients "$1" 65536 --memory-limit 224MiB ;;
+    recordings/oom-http-route-4) with_clients "$1" 24576 --memory-limit 96MiB ;;
+    # Up to an hour, a sample every five seconds: longer than the horizon of a quarter of an hour.
+    recordings/oom-linear-5) pack "$1" --every 5s --memory-limit 256MiB -- tapio-workload linear rate_mib_s=0.075 seed=15 ;;
+    recordings/oom-accelerating-5) pack "$1" --every 5s --memory-limit 256MiB -- tapio-workload accelerating scale_mib=8 tau_s=900 ;;
+    recordings/oom-gc-sawtooth-5) pack "$1" --every 5s --memory-limit 256MiB -- python3 gc.py 70 3600 ;;
+    recordings/oom-after-limit-change-5) pack "$1" --every 5s --memory-limit 384MiB --change-limit 1500s=192MiB -- tapio-workload linear rate_mib_s=0.06 seed=25 ;;
+    recordings/oom-jvm-1) pack "$1" --every 5s --memory-limit 320MiB -- java -Xmx1g -XX:+UseSerialGC Leak.java 90 2048 3600 ;;
+    recordings/oom-jvm-2) pack "$1" --every 5s --memory-limit 384MiB -- java -Xmx1g -XX:+UseG1GC Leak.java 100 1024 3600 ;;
+    recordings/oom-node-1) pack "$1" --every 5s --memory-limit 256MiB -- node --max-old-space-size=2000 leak.js 60 1024 ;;
+    recordings/oom-node-2) pack "$1" --every 5s --memory-limit 384MiB -- node --max-old-space-size=2000 leak.js 150 4096 ;;
+    recordings/quiet-5) pack "$1" --every 5s --memory-limit 128MiB --duration 50m -- tapio-workload quiet wobble_mib=6 base_mib=80 seed=35 ;;
+    recordings/oom-teeth-1) pack "$1" --every 5s --memory-limit 64MiB -- python3 gc.py 0 3600 8192 ;; # its highest tooth
+    recordings/warmup-plateau-5) pack "$1" --every 5s --memory-limit 256MiB --duration 50m -- tapio-workload warmup plateau_mib=180 tau_s=400 ;;
+    recordings/cron-jobs-1) pack "$1" --every 5s --memory-limit 128MiB --duration 50m -- \
+        sh -c 'while sleep 170; do timeout 25 tapio-workload linear rate_mib_s=3; done' ;;
+    recordings/jvm-stable-1) pack "$1" --every 5s --memory-limit 256MiB --duration 50m -- java -Xmx96m -XX:+UseSerialGC Leak.java 0 2048 3600 ;;
+    recordings/node-stable-1) pack "$1" --every 5s --memory-limit 192MiB --duration 50m -- node leak.js 0 2048 ;;
+    recordings/page-cache-1) pack "$1" --every 5s --memory-limit 128MiB --duration 50m -- \
+        sh -c 'while :; do find /usr -type f -size -4M | while read -r f; do cat "$f"; sleep 0.05; done; done >/dev/null' ;;
+    recordings/http-no-leak-1) with_clients "$1" 0 --every 5s --memory-limit 96MiB --duration 50m ;;
     *) echo "record.sh: no pack is called $1" >&2; exit 2 ;;
     esac
 }
