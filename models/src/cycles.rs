@@ -2,10 +2,10 @@
 //!
 //! A tooth begins anew at each fall, so whole teeth are drawn again, with their heights and lengths (the bootstrap of what
 //! regenerates: Athreya & Fuh 1992, Statistics & Probability Letters 13). The present one goes on as one that lasted for as
-//! long: the next peak does not come at just any time.
+//! long: the next peak does not come at just any time. What rises at once (a job that keeps something each time it runs) or
+//! for a while (one that gives it back) is told by the same means.
 
 use crate::fit::Trend;
-use crate::fit::line::Line;
 use crate::prepare::Points;
 use crate::sawtooth::Swings;
 use crate::{segment, stats};
@@ -19,8 +19,6 @@ const POINTS: usize = 32;
 /// A clock shows after so many intervals, by a correlation of neighbours of no more than this (−½ for nothing but jitter).
 const CLOCK_LENGTHS: usize = 6;
 const CLOCK: f64 = -0.25;
-/// Significance asked of teeth that rise with their floors (one-sided).
-const GROWS_P: f64 = 0.02;
 /// Largest standard deviation of the lengths, as a share of their mean, of steps that have a phase (random times: 1).
 const REGULAR: f64 = 0.6;
 /// What repeats is known at so many phases.
@@ -31,15 +29,13 @@ const GOLDEN: f64 = 0.618_033_988_749_895;
 /// A whole tooth, from fall to fall.
 #[derive(Debug, Clone)]
 struct Tooth {
-    /// Of the trend where it begins.
-    level: f64,
     length: f64,
     highest: f64,
     /// Its points, and one past them.
     points: (usize, usize),
 }
 
-/// The teeth that were seen, over the trend of their peaks.
+/// The teeth that were seen, over their trend.
 #[derive(Debug, Clone)]
 pub(crate) struct Cycles {
     teeth: Vec<Tooth>,
@@ -49,15 +45,12 @@ pub(crate) struct Cycles {
     longer: Vec<usize>,
     /// Age of the present one.
     since: f64,
-    /// Heights over time, where they rise or fall.
-    height: Option<Line>,
 }
 
 impl Cycles {
-    /// `residuals` of the rows of a course (the last one is now) over its trend, and the first rows of its teeth, from the
-    /// second row on; `None` where too few whole teeth were seen.
-    pub(crate) fn new(course: &Points, residuals: &[f64], starts: &[usize]) -> Option<Self> {
-        let (u, y) = (&course.u, &course.y);
+    /// `residuals` of the rows at the rising times `u` (the last one is now) over their trend, and the first rows of the teeth,
+    /// from the second row on; `None` where too few whole teeth were seen.
+    pub(crate) fn new(u: &[f64], residuals: &[f64], starts: &[usize]) -> Option<Self> {
         let last = u.len().checked_sub(1)?;
         let step = |j: usize| residuals[j + 1] - residuals[j];
         if starts.len() <= MIN_TEETH {
@@ -85,38 +78,12 @@ impl Cycles {
             }
             points.push((length, residuals[end - 1] + unseen));
             let highest = points[from..].iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
-            Tooth {
-                level: y[begin] - residuals[begin],
-                length,
-                highest,
-                points: (from, points.len()),
-            }
+            Tooth { length, highest, points: (from, points.len()) }
         };
         let teeth: Vec<Tooth> = starts.windows(2).enumerate().map(tooth).collect();
         let since = u[last] - origins[origins.len() - 1];
         let longer = (0..teeth.len()).filter(|&i| teeth[i].length > since).collect();
-        Some(Self { teeth, points, longer, since, height: None })
-    }
-
-    /// Teeth that rise with what is kept (a collector that runs when the heap is twice what it was after the last
-    /// collection) go on doing so.
-    pub(crate) fn grow(&mut self) {
-        let mut teeth: Vec<(f64, f64)> = self.teeth.iter().map(|t| (t.level, t.highest)).collect();
-        teeth.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let (level, height): (Vec<f64>, Vec<f64>) = teeth.into_iter().unzip();
-        if stats::kendall_p(&height) > GROWS_P {
-            return;
-        }
-        let Some(line) = Line::fit(&level, &height) else { return };
-        if line.predict(level[0]).mean > 0.0 && line.slope > 0.0 {
-            self.height = Some(line);
-        }
-    }
-
-    /// By how much a tooth is higher if it begins at this level of the trend.
-    fn factor(&self, tooth: &Tooth, level: f64) -> f64 {
-        let of = |u: f64| self.height.as_ref().map_or(1.0, |line| line.predict(u).mean);
-        (of(level) / of(tooth.level)).clamp(0.0, 4.0)
+        Some(Self { teeth, points, longer, since })
     }
 
     /// When `trend` with teeth to come first reaches `threshold`, in units of u from now; as an error the time up to which
@@ -143,11 +110,10 @@ impl Cycles {
             };
             let begin = start;
             start += tooth.length;
-            let factor = self.factor(tooth, trend.at(begin.max(0.0)));
-            let highest = trend.at(begin.max(0.0)).max(trend.at(start)) + factor * tooth.highest;
-            if (start >= from || self.height.is_some())
+            let highest = trend.at(begin.max(0.0)).max(trend.at(start)) + tooth.highest;
+            if start >= from
                 && highest >= threshold
-                && let Some(hit) = self.hit(tooth, factor, trend, threshold, begin)
+                && let Some(hit) = self.hit(tooth, trend, threshold, begin)
             {
                 return Ok(hit);
             }
@@ -156,18 +122,11 @@ impl Cycles {
     }
 
     /// When the tooth that starts at `begin` first reaches `threshold` from now on.
-    fn hit(
-        &self,
-        tooth: &Tooth,
-        factor: f64,
-        trend: &Trend<'_>,
-        threshold: f64,
-        begin: f64,
-    ) -> Option<f64> {
+    fn hit(&self, tooth: &Tooth, trend: &Trend<'_>, threshold: f64, begin: f64) -> Option<f64> {
         let mut before: Option<(f64, f64)> = None;
         for (since, height) in &self.points[tooth.points.0..tooth.points.1] {
             let at = begin + since;
-            let gap = threshold - trend.at(at) - factor * height;
+            let gap = threshold - trend.at(at) - height;
             if at >= 0.0 && gap <= 0.0 {
                 // Straight from the point before.
                 let back =
@@ -284,7 +243,7 @@ mod tests {
     fn the_next_peak_comes_when_it_is_due() {
         for since in [0, 3, 12, 18] {
             let (saw, starts) = saw(200, since);
-            let cycles = Cycles::new(&saw, &saw.y, &starts).unwrap();
+            let cycles = Cycles::new(&saw.u, &saw.y, &starts).unwrap();
             // Just below the threshold until the next peak.
             let level = Trend::Line { level: 0.995, slope: 0.0 };
             for draw in [0.0, 0.3, 0.99, 1.0] {
@@ -303,7 +262,7 @@ mod tests {
     #[test]
     fn what_is_too_far_is_left_open() {
         let (saw, starts) = saw(200, 5);
-        let cycles = Cycles::new(&saw, &saw.y, &starts).unwrap();
+        let cycles = Cycles::new(&saw.u, &saw.y, &starts).unwrap();
         let flat = Trend::Line { level: 0.0, slope: 0.0 };
         let open = cycles.first_passage(&flat, 1.0, 0.0, 0.5).unwrap_err();
         assert!((open - (24.0 * 0.2 - 0.05)).abs() < 0.011, "{open}");
@@ -317,32 +276,8 @@ mod tests {
     #[test]
     fn too_few_teeth() {
         let (saw, starts) = saw(65, 5);
-        assert!(Cycles::new(&saw, &saw.y, &starts).is_none());
-        assert!(Cycles::new(&Points::default(), &[], &[]).is_none());
-    }
-
-    /// A heap that is collected when it is twice what was kept has teeth as high as that.
-    #[test]
-    fn teeth_rise_with_what_is_kept() {
-        let kept = |u: f64| 2.0 + u;
-        let row = |u: f64| (100.0 * u).round();
-        let heap = course(200, |u| kept(u) * (1.0 + (row(u) + 5.0).rem_euclid(20.0) / 20.0));
-        let over = heap.over(kept);
-        let starts = falls(&heap.y, &(13..199).step_by(20).collect::<Vec<_>>());
-        assert!(starts.iter().all(|s| over[*s] < 0.1), "{starts:?}");
-        let trend = Trend::Line { level: 2.0, slope: 1.0 };
-        // At 0.54 the next peak but one is 4.95 high, so it is met on the way to the one after that.
-        let said = |cycles: &Cycles| cycles.first_passage(&trend, 5.0, 0.0, 0.5).unwrap();
-        let mut cycles = Cycles::new(&heap, &over, &starts).unwrap();
-        let as_before = said(&cycles);
-        cycles.grow();
-        let grown = said(&cycles);
-        assert!(as_before > 0.9 && (grown - 0.72).abs() < 0.01, "{as_before} {grown}");
-        // Those of a saw are as high as ever.
-        let (saw, starts) = saw(200, 5);
-        let mut cycles = Cycles::new(&saw, &saw.y, &starts).unwrap();
-        cycles.grow();
-        assert!(cycles.height.is_none());
+        assert!(Cycles::new(&saw.u, &saw.y, &starts).is_none());
+        assert!(Cycles::new(&[], &[], &[]).is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::prepare::{MAX_POINTS, MIN_POINTS, Points, Rows};
 use crate::report::{FAR, Path, Report};
 use crate::residuals::{Peaks, Rises};
 use crate::rng::Draws;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Segment, Teeth};
 use crate::stack::{Share, stack};
 use crate::wander::{self, Climbs};
 use crate::{
@@ -26,6 +26,8 @@ const SCREEN_P: f64 = 0.2;
 const SEASON_FROM: f64 = 0.3;
 /// Blocks of the trend test: their means are almost independent where the points are not.
 const TREND_BLOCKS: usize = 12;
+/// Significance asked of teeth that become higher.
+const RISE_P: f64 = 0.02;
 /// Fits are compared at no more than so many points.
 const JUDGED: usize = 40;
 /// A trend is followed at so many points between which it is straight.
@@ -137,9 +139,9 @@ impl Course {
         if teeth.is_none() && !self.may_grow() {
             return self.flat(report, 0);
         }
-        // Teeth are judged by their floors, which tell what is kept; where they hit is a matter of their heights.
-        let hull = match teeth {
-            Some(teeth) => self.pick(&teeth.floors),
+        let marks = teeth.map(|t| self.marks(t));
+        let hull = match marks {
+            Some(marks) => self.pick(marks),
             None => Points { u: self.u.clone(), y: self.y.clone() },
         };
         let thin = hull.thin();
@@ -151,8 +153,8 @@ impl Course {
             hull.len().saturating_sub(at)
         };
         let (from, onset) = (first_of(change.start), first_of(change.onset));
-        let row_of = |point: usize| match teeth {
-            Some(teeth) if point > 0 => teeth.floors[point] - base,
+        let row_of = |point: usize| match marks {
+            Some(marks) if point > 0 => marks[point] - base,
             Some(_) => 0,
             None => point,
         };
@@ -183,7 +185,7 @@ impl Course {
         let lives = self.lives(segment, options);
         let prior = SlopePrior::of(&lives, self.span_s / self.scale);
         let cycle = self.cycle(&thin, change.cycle);
-        // Floors of teeth scatter: the newest one is no place to start from.
+        // Floors and peaks scatter: the newest one is no place to start from.
         let walks = teeth.is_none();
         let fitter = Fitter::new(&thin, cycle, prior, walks);
         let fits = fitter.fit(thin.len());
@@ -193,9 +195,8 @@ impl Course {
         let by_walking = if walks { wander::walk_p(&thin.y) } else { 0.0 };
         floor_flat(&mut shares, stats::null_posterior(p.max(by_walking)));
         let over = over_trend(&course, &thin, &fits);
-        let mut cycles = steps.and_then(|s| Cycles::new(&course, &over, &s));
+        let cycles = steps.and_then(|s| Cycles::new(&course.u, &over, &s));
         let peaks = if teeth.is_some() {
-            cycles.iter_mut().for_each(Cycles::grow);
             let of = |x: &[f64]| peaks.iter().map(|p| x[*p]).collect::<Vec<f64>>();
             Peaks::in_blocks(&of(&course.u), &of(&over), peaks.len())
         } else {
@@ -267,6 +268,17 @@ impl Course {
             .map(|l| Life { slope_per_s: sign * l.slope_per_s, ..*l })
             .filter(|l| l.life_s > 0.0 && l.life_s.is_finite() && l.slope_per_s.is_finite());
         beside.chain(segment.lives.iter().copied()).collect()
+    }
+
+    /// The rows of teeth that tell where they are heading: their floors are what is kept, but where they rise with it (a
+    /// collector that runs when the heap is twice what it was after the last collection) the peaks do.
+    fn marks<'a>(&self, teeth: &'a Teeth) -> &'a [usize] {
+        let height = |peak: &usize| {
+            let before = teeth.floors.partition_point(|floor| floor < peak).checked_sub(1)?;
+            Some(self.y[peak - self.start] - self.y[teeth.floors[before] - self.start])
+        };
+        let heights: Vec<f64> = teeth.peaks.iter().filter_map(height).collect();
+        if stats::kendall_p(&heights) < RISE_P { &teeth.peaks } else { &teeth.floors }
     }
 
     fn pick(&self, rows: &[usize]) -> Points {

@@ -88,6 +88,36 @@ fn rising_floors_leak_and_the_peaks_hit() {
 }
 
 #[test]
+fn what_repeats_is_foreseen_to_the_step() {
+    let jobs = |t: f64| 0.2 + 0.02 * (t / 17.3).floor();
+    let bursts = |t: f64| 0.2 + 0.000_81 * t + if t % 30.0 < 6.0 { 0.1 } else { 0.0 };
+    // Collected when it is twice what was kept.
+    let heap = |t: f64| (0.2 + 0.000_41 * t) * (1.0 + (t / 24.7).fract());
+    let coarse_heap = |t: f64| 0.2 + 0.000_6 * t + 0.2 * (t / 4.3).fract();
+    // Where a tooth is as high as the threshold, chance says whether it is this one or the next; and of teeth of four rows
+    // the tops are not seen.
+    let courses: [(&str, &dyn Fn(f64) -> f64, f64); 4] = [
+        ("jobs", &jobs, 3.0),
+        ("bursts", &bursts, 3.0),
+        ("heap", &heap, 25.0),
+        ("coarse heap", &coarse_heap, 25.0),
+    ];
+    for (name, f, tooth) in courses {
+        for seed in 0..4 {
+            let c = course(1500, seed, 0.002, f);
+            let hit = c.hit().unwrap();
+            for left in [0.5, 0.25, 0.1] {
+                let at = hit - (left * hit as f64) as usize;
+                let truth = (hit - at) as f64;
+                let eta = c.evaluate(at).unwrap().eta_s.unwrap();
+                let off = (eta - truth).abs();
+                assert!(off < 0.06 * truth + tooth, "{name} {seed}: {eta:.0} s, truth {truth} s");
+            }
+        }
+    }
+}
+
+#[test]
 fn limits_that_change() {
     for (seed, before, after) in [(1, 1.5, 1.0), (2, 0.8, 1.0)] {
         let mut c = leak(seed, 0.1, 0, 300, 0.005);
