@@ -11,7 +11,7 @@ use gungraun::{
 };
 use tapio_models::{CannotSay, Forecast, Options, Series, SeriesState, time_to_threshold};
 
-/// Measured: 17.8 million (360 points), 21.5 million (20,000 points), 0.43 million (1,000 ticks).
+/// Measured: 19.6 million (360 points), 21.8 million (20,000 points), 0.43 million (1,000 ticks).
 /// The second is close to its limit; the others leave room for another compiler.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::default();

@@ -96,7 +96,8 @@ fn what_repeats_is_foreseen_to_the_step() {
     let coarse_heap = |t: f64| 0.2 + 0.000_6 * t + 0.2 * (t / 4.3).fract();
     // Where a tooth is as high as the threshold, chance says whether it is this one or the next; and of teeth of four rows
     // the tops are not seen.
-    let courses: [(&str, &dyn Fn(f64) -> f64, f64); 4] = [
+    type Level<'a> = &'a dyn Fn(f64) -> f64;
+    let courses: [(&str, Level<'_>, f64); 4] = [
         ("jobs", &jobs, 3.0),
         ("bursts", &bursts, 3.0),
         ("heap", &heap, 25.0),
