@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes the packs of this folder again, from processes that really run on this kernel. Needs root, Python 3
-# and mkfs.ext4, for some recordings Java and Node.js; takes about seven minutes after the build, the recordings an hour. usage: datasets/record.sh [PACK ...]   (default: the fourteen packs of this folder;
-# `recordings` is all of recordings/; an existing pack is replaced). Uses the tapio on the PATH, else builds one.
+# and mkfs.ext4, for some of recordings/ Java and Node.js. Takes about seven minutes after the build; the long
+# ones of recordings/ take fifty, and no more than twenty have run side by side on two cores.
+# usage: datasets/record.sh [PACK ...]   (default: the fourteen packs of this folder; `recordings` is all of
+# recordings/; an existing pack is replaced). Uses the tapio on the PATH, else builds one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! command -v tapio >/dev/null || ! command -v tapio-workload >/dev/null; then

@@ -23,8 +23,6 @@ const CLOCK: f64 = -0.25;
 const REGULAR: f64 = 0.6;
 /// What repeats is known at so many phases.
 const PHASES: usize = 16;
-/// Golden ratio − 1: steps of it around a circle leave no part of it out (Weyl).
-const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// A whole tooth, from fall to fall.
 #[derive(Debug, Clone)]
@@ -97,7 +95,8 @@ impl Cycles {
     ) -> Result<f64, f64> {
         let mut start = -self.since;
         for k in 0..AHEAD {
-            let x = (draw + k as f64 * GOLDEN).fract();
+            // Steps of the golden ratio around a circle leave no part of it out (Weyl).
+            let x = (draw + k as f64 * stats::GOLDEN).fract();
             let one_of = |n: usize| ((x * n as f64) as usize).min(n - 1);
             let tooth = match k {
                 // It has lasted for longer than any: its fall is due.
@@ -159,9 +158,13 @@ pub(crate) fn steps(u: &[f64], residuals: &[f64]) -> Option<Vec<usize>> {
     of(residuals).or_else(|| of(&residuals.iter().map(|r| -r).collect::<Vec<_>>()))
 }
 
+fn lengths(u: &[f64], steps: &[usize]) -> Vec<f64> {
+    steps.windows(2).map(|w| u[w[1]] - u[w[0]]).collect()
+}
+
 /// Whether the lengths between the steps are similar: what comes at random times has no phase.
 fn are_regular(u: &[f64], steps: &[usize]) -> bool {
-    let lengths: Vec<f64> = steps.windows(2).map(|w| u[w[1]] - u[w[0]]).collect();
+    let lengths = lengths(u, steps);
     let n = lengths.len() as f64;
     let mean = lengths.iter().sum::<f64>() / n;
     let var = lengths.iter().map(|l| (l - mean) * (l - mean)).sum::<f64>() / n;
@@ -171,8 +174,7 @@ fn are_regular(u: &[f64], steps: &[usize]) -> bool {
 /// The course without what repeats from step to step: the mean of `residuals` at each phase is taken off.
 pub(crate) fn without_steps(course: &Points, residuals: &[f64], steps: &[usize]) -> Points {
     let u = &course.u;
-    let mut lengths: Vec<f64> = steps.windows(2).map(|w| u[w[1]] - u[w[0]]).collect();
-    let typical = stats::median_mut(&mut lengths);
+    let typical = stats::median_mut(&mut lengths(u, steps));
     // Before the first step and after the last one phases are those of a typical length.
     let phase = |row: usize| -> usize {
         let next = steps.partition_point(|s| *s <= row);

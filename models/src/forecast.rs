@@ -168,16 +168,18 @@ impl Course {
         let peaks: Vec<usize> = teeth.map_or_else(Vec::new, |t| {
             t.peaks.iter().filter_map(|p| p.checked_sub(base + first)).collect()
         });
-        let mut steps = Some(cycles::falls(&course.y, &peaks));
-        if teeth.is_none() {
-            steps = Line::fit(&thin.u, &thin.y).and_then(|line| {
+        let steps = if teeth.is_some() {
+            Some(cycles::falls(&course.y, &peaks))
+        } else {
+            Line::fit(&thin.u, &thin.y).and_then(|line| {
                 let over = course.over(|u| line.predict(u).mean);
                 let steps = cycles::steps(&course.u, &over)?;
+                // What repeats is no part of the trend.
                 hull = cycles::without_steps(&course, &over, &steps);
                 thin = hull.thin();
                 Some(steps)
-            });
-        }
+            })
+        };
         let p = self.trend_p(&hull, &thin, change.cycle);
         if p >= GROWTH_P || thin.len() < 3 {
             return self.flat(report, first);

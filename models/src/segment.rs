@@ -11,9 +11,11 @@ const SUDDEN_ROWS: usize = 3;
 const RESTART_SHARE: f64 = 0.5;
 /// From so many similar falls on they are teeth of a saw, not restarts.
 const MIN_TEETH: usize = 3;
-/// So many teeth of few rows are asked for, which rise for so many times as long as they fall.
+/// More teeth than this are asked for where each has few rows.
 const MIN_COARSE: usize = 8;
+/// A saw rises for so many times as long as it falls …
 const SLOW_RISE: f64 = 1.5;
+/// … and by steps of at most this share of those of its falls.
 const SMALL_STEPS: f64 = 0.7;
 /// A process is loaded within so many rows; after the jump come so many rows with steps that it exceeds so many times.
 const LOADING: usize = 3;
@@ -106,16 +108,18 @@ fn loading(v: &[f64]) -> usize {
 fn coarse_teeth(rows: &Rows, start: usize) -> Option<Teeth> {
     let (t, v) = (&rows.t[start..], &rows.v[start..]);
     let shift = |turn: Turn| Turn { at: start + turn.at, ..turn };
-    let found = |swing: f64| {
-        let turns: Vec<Turn> = sawtooth::turns(v, swing).into_iter().map(shift).collect();
-        let falls = falls(&rows.v, &turns);
-        (falls.len() > MIN_COARSE).then_some((turns, falls))
+    let turns: Vec<Turn> = coarse_turns(v, Swings::of(t, v))?.into_iter().map(shift).collect();
+    teeth(rows, &turns, &falls(&rows.v, &turns), start)
+}
+
+/// Turns of a course that often falls at once: by jumps between rows that are near each other otherwise, or in a saw.
+fn coarse_turns(v: &[f64], swings: Swings) -> Option<Vec<Turn>> {
+    let found = |swing: f64, is_one: fn(&[f64], &[Fall]) -> bool| {
+        let turns = sawtooth::turns(v, swing);
+        let falls = falls(v, &turns);
+        (falls.len() > MIN_COARSE && is_one(v, &falls)).then_some(turns)
     };
-    let swings = Swings::of(t, v);
-    let jumps = found(swings.jump).filter(|f| are_sudden(&rows.v, &f.1));
-    let (turns, falls) =
-        jumps.or_else(|| found(swings.coarse).filter(|f| is_saw(&rows.v, &f.1)))?;
-    teeth(rows, &turns, &falls, start)
+    found(swings.jump, are_sudden).or_else(|| found(swings.coarse, is_saw))
 }
 
 fn are_sudden(v: &[f64], falls: &[Fall]) -> bool {
@@ -137,13 +141,11 @@ fn is_saw(v: &[f64], falls: &[Fall]) -> bool {
 
 /// The rows before the falls of a course without trend, if it falls at once and as deep again and again.
 pub(crate) fn falls_of(v: &[f64], swings: Swings) -> Option<Vec<usize>> {
-    let found = |swing: f64, least: usize| {
-        Some(falls(v, &sawtooth::turns(v, swing))).filter(|f| f.len() > least)
+    let clear = falls(v, &sawtooth::turns(v, swings.clear));
+    let falls = match clear.len() > MIN_TEETH && are_sudden(v, &clear) {
+        true => clear,
+        false => falls(v, &coarse_turns(v, swings)?),
     };
-    let falls = found(swings.clear, MIN_TEETH)
-        .filter(|f| are_sudden(v, f))
-        .or_else(|| found(swings.jump, MIN_COARSE).filter(|f| are_sudden(v, f)))
-        .or_else(|| found(swings.coarse, MIN_COARSE).filter(|f| is_saw(v, f)))?;
     typical_fall(v, &falls)?;
     Some(falls.iter().map(|f| f.peak).collect())
 }

@@ -3,6 +3,9 @@
 /// Factor from the median absolute deviation to the standard deviation of a normal.
 const MAD_TO_SD: f64 = 1.482_602_218_505_602;
 
+/// Golden ratio − 1.
+pub(crate) const GOLDEN: f64 = 0.618_033_988_749_895;
+
 /// The median; reorders the slice.
 pub(crate) fn median_mut(x: &mut [f64]) -> f64 {
     let n = x.len();

@@ -36,7 +36,7 @@ use crate::{
 /// Ticks after the end of the command, so that its end is on record, and the time between them.
 const TICKS_AFTER: u32 = 3;
 const TICK_AFTER: Duration = Duration::from_secs(1);
-/// Between two ticks it is looked so often whether the command has ended.
+/// Time between two looks, between ticks, at whether the command has ended or its limit is due to change.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes a pack.
@@ -172,8 +172,8 @@ fn ticks(
         }
         next += if ended { TICK_AFTER } else { args.every };
         loop {
-            let due = changes.first().filter(|c| c.after <= start.elapsed());
-            if let (Some(cage), Some(c)) = (cage, due) {
+            let is_due = |c: &&LimitChange| c.after <= start.elapsed();
+            while let (Some(cage), Some(c)) = (cage, changes.first().filter(is_due)) {
                 cage.set_limit(c.bytes).map_err(CliError::tool)?;
                 bar.println(format!("limit is now {}", bytes_words(c.bytes as f64)));
                 changes.remove(0);

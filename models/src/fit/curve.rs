@@ -316,12 +316,12 @@ pub(crate) fn best_sse(points: &Points) -> f64 {
 
 /// The least value of `f` on the grid (with its values) or beside its best point (golden section: Kiefer 1953).
 fn least(grid: &[(f64, f64)], f: impl Fn(f64) -> f64) -> f64 {
-    const GOLDEN: f64 = 0.618_033_988_749_895;
     let best = (0..grid.len()).min_by(|a, b| grid[*a].1.total_cmp(&grid[*b].1));
     let Some(at) = best else { return f64::INFINITY };
     let mut least = grid[at].1;
     let (mut lo, mut hi) = (grid[at.saturating_sub(1)].0, grid[(at + 1).min(grid.len() - 1)].0);
-    let inner = |lo: f64, hi: f64| (hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo));
+    let part = |lo: f64, hi: f64| stats::GOLDEN * (hi - lo);
+    let inner = |lo: f64, hi: f64| (hi - part(lo, hi), lo + part(lo, hi));
     let (mut a, mut b) = inner(lo, hi);
     let (mut of_a, mut of_b) = (f(a), f(b));
     for _ in 0..STEPS {
