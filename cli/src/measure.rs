@@ -43,7 +43,8 @@ const MEASURES: [Measure; 6] = [
         kind: "disk_full",
         table: "disks",
         level: "used_bytes",
-        limit: "used_bytes + available_bytes",
+        // Less than 64 KiB are none, as in `tapio_exhaustion`.
+        limit: "used_bytes + available_bytes - 65536",
         noun: "full disk",
         verb: "be full",
         title: "USED / SIZE",

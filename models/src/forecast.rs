@@ -358,7 +358,10 @@ impl Course {
                 let age = match trend {
                     // A straight course of this slope cannot have risen for longer than the rise took.
                     Trend::Line { level, slope } => ((level - rise_from) / slope).max(0.0),
-                    Trend::Exp { .. } | Trend::Power { .. } | Trend::Wave { .. } => going.age,
+                    Trend::Exp { .. }
+                    | Trend::Power { .. }
+                    | Trend::Wave { .. }
+                    | Trend::LocalTrend(_) => going.age,
                 };
                 let (survives, repeats) = if hit.is_finite() {
                     (going.survives(age, hit), going.repeats(age, hit))
@@ -398,7 +401,12 @@ fn over_trend(rows: &Points, thin: &Points, fits: &[(ModelKind, Fit)]) -> Vec<f6
     let misfit = |f: &Fit| -> f64 { points().map(|(u, y)| (y - f.predict(*u).mean).abs()).sum() };
     let best = fits
         .iter()
-        .filter(|f| !matches!(f.1, Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_) | Fit::Walk(_)))
+        .filter(|f| {
+            !matches!(
+                f.1,
+                Fit::Flat(_) | Fit::Holt(_) | Fit::Drift(_) | Fit::LocalTrend(_) | Fit::Walk(_)
+            )
+        })
         .map(|f| (&f.1, misfit(&f.1)))
         .min_by(|a, b| a.1.total_cmp(&b.1));
     let trend = |u: f64| best.map_or(0.0, |b| b.0.predict(u).mean);

@@ -9,6 +9,10 @@ use crate::{changepoint, stats};
 const SUDDEN_ROWS: usize = 3;
 /// … and a restart if it takes away at least this share of what was gained.
 const RESTART_SHARE: f64 = 0.5;
+/// A spike is over within so many rows, however high it is.
+const SPIKE_ROWS: usize = 6;
+/// It lasts as long as it is higher than this share of it.
+const SPIKE_FOOT: f64 = 0.3;
 /// From so many similar falls on they are teeth of a saw, not restarts.
 const MIN_TEETH: usize = 3;
 /// More teeth than this are asked for where each has few rows.
@@ -57,7 +61,7 @@ pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
     let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, lives: vec![] };
     let v = &rows.v;
     let turns = sawtooth::turns(v, Swings::of(&rows.t, v).clear);
-    let falls = falls(v, &turns);
+    let falls = without_spikes(v, falls(v, &turns));
     // A restart after a hit starts a new life whatever came before.
     let hit = falls.iter().rposition(|f| is_hit(rows, f));
     if let Some(f) = hit.map(|i| &falls[i]) {
@@ -76,10 +80,13 @@ pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
     }
     for f in falls {
         let fall = v[f.peak] - v[f.trough];
-        if fall < RESTART_SHARE * (v[f.peak] - v[f.base]) || repeats && !is_sudden(v, f) {
+        // What was gained since the start, not since the last fall: that may have been the end of a spike.
+        let gained = v[f.peak] - stats::bounds(&v[out.start..=f.peak]).0;
+        if fall < RESTART_SHARE * gained || repeats && !is_sudden(v, f) {
             continue;
         }
-        out.lives.push(life(f, false));
+        // What was at its highest from the first row on has gained nothing.
+        out.lives.extend((f.peak > f.base).then(|| life(f, false)));
         if is_sudden(v, f) || f.trough + 1 < v.len() {
             (out.start, out.reason) = (f.trough, SegmentReason::Restart);
         }
@@ -109,7 +116,7 @@ fn coarse_teeth(rows: &Rows, start: usize) -> Option<Teeth> {
     let (t, v) = (&rows.t[start..], &rows.v[start..]);
     let shift = |turn: Turn| Turn { at: start + turn.at, ..turn };
     let turns: Vec<Turn> = coarse_turns(v, Swings::of(t, v))?.into_iter().map(shift).collect();
-    teeth(rows, &turns, &falls(&rows.v, &turns), start)
+    teeth(rows, &turns, &without_spikes(&rows.v, falls(&rows.v, &turns)), start)
 }
 
 /// Turns of a course that often falls at once: by jumps between rows that are near each other otherwise, or in a saw.
@@ -208,6 +215,25 @@ fn is_sudden(v: &[f64], f: &Fall) -> bool {
     there - left <= SUDDEN_ROWS
 }
 
+/// The falls without the ends of spikes, unless these follow each other so closely that they may be teeth.
+fn without_spikes(v: &[f64], mut falls: Vec<Fall>) -> Vec<Fall> {
+    let mut apart: Vec<f64> = falls.windows(2).map(|w| (w[1].peak - w[0].peak) as f64).collect();
+    if falls.len() < 2 || stats::median_mut(&mut apart) > (2 * SPIKE_ROWS) as f64 {
+        falls.retain(|f| !is_spike(v, f));
+    }
+    falls
+}
+
+/// Whether the rise before the fall was as quick, and nothing but it was lost: what allocates and frees, not what dies.
+fn is_spike(v: &[f64], f: &Fall) -> bool {
+    let fall = v[f.peak] - v[f.trough];
+    let is_below = |i: &usize| v[*i] < v[f.trough] + SPIKE_FOOT * fall;
+    let left = (f.base..f.peak).rev().find(is_below);
+    let right = (f.peak..=f.trough).find(is_below);
+    left.zip(right).is_some_and(|(left, right)| right - left <= SPIKE_ROWS)
+        && fall <= 2.0 * (v[f.peak] - v[f.base])
+}
+
 /// The size of a fall, where there are enough and most are similar.
 fn typical_fall(v: &[f64], falls: &[Fall]) -> Option<f64> {
     let sizes: Vec<f64> = falls.iter().map(|f| v[f.peak] - v[f.trough]).collect();
@@ -220,7 +246,7 @@ fn typical_fall(v: &[f64], falls: &[Fall]) -> Option<f64> {
 pub(crate) fn floors(v: &[f64]) -> Option<Vec<usize>> {
     let t: Vec<f64> = (0..v.len()).map(|i| i as f64).collect();
     let turns = sawtooth::turns(v, Swings::of(&t, v).clear);
-    let falls = falls(v, &turns);
+    let falls = without_spikes(v, falls(v, &turns));
     typical_fall(v, &falls)?;
     are_sudden(v, &falls).then(|| turns.iter().filter(|t| !t.is_peak).map(|t| t.at).collect())
 }
@@ -269,6 +295,24 @@ mod tests {
         assert_eq!((s.start, s.reason), (40, SegmentReason::Restart));
         assert_eq!(s.lives, [Life { life_s: 39.0, slope_per_s: 1.0, hit: false }]);
         assert!(s.teeth.is_none());
+    }
+
+    #[test]
+    fn spikes_end_no_life() {
+        let leak = |i: i32| f64::from(i) + 0.3 * f64::from(i * 7 % 5);
+        let spiked = |at: &[i32], rows: i32| -> Vec<f64> {
+            let is_up = |i: i32| at.iter().any(|a| (*a..a + rows).contains(&i));
+            (0..120).map(|i| leak(i) + if is_up(i) { 40.0 } else { 0.0 }).collect()
+        };
+        for at in [vec![60], vec![50, 58, 100], vec![112, 116], vec![20, 38, 60, 83, 99]] {
+            let s = segment(&rows(&spiked(&at, 3), 300.0), None);
+            assert_eq!((s.start, s.lives.len(), s.teeth.is_some()), (0, 0, false), "{at:?}");
+        }
+        // What was held for long and then let go was no spike, if it was most of what there was.
+        let quiet = |i: i32| if (60..80).contains(&i) { 3.0 * f64::from(i - 60) } else { 0.0 };
+        let v: Vec<f64> = (0..120).map(|i| quiet(i) + 0.3 * f64::from(i * 7 % 5)).collect();
+        let s = segment(&rows(&v, 300.0), None);
+        assert_eq!((s.start, s.reason, s.lives.len()), (80, SegmentReason::Restart, 1));
     }
 
     #[test]

@@ -13,9 +13,10 @@
 -- process, which has other memory too, stands for it and meets the limit a little before. A collector may let the heap grow
 -- to its limit and live there, so this is never more than a warning, and nothing is said of a process at or above it.
 WITH use AS (
-  SELECT series_id, ts, 'disk_full' AS "type", used_bytes AS level, used_bytes + available_bytes AS most
+  -- ext4 without reserved blocks refuses to write while a few KiB are left: with less than 64 KiB a disk is full.
+  SELECT series_id, ts, 'disk_full' AS "type", used_bytes AS level, used_bytes + available_bytes - 65536 AS most
   FROM disks
-  WHERE ts > tapio_ago($as_of, $lookback_seconds) AND used_bytes + available_bytes > 0 AND $types LIKE '%disk_full%'
+  WHERE ts > tapio_ago($as_of, $lookback_seconds) AND used_bytes + available_bytes > 65536 AND $types LIKE '%disk_full%'
   UNION ALL
   SELECT series_id, ts, 'inodes', inodes_used, inodes_limit
   FROM disks

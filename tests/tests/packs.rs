@@ -190,3 +190,19 @@ fn the_recorder_makes_every_pack() {
         assert!(script.contains(&format!("{name})")), "{name}");
     }
 }
+
+/// ext4 without reserved blocks keeps its last 7 KiB for itself.
+#[test]
+fn a_disk_that_takes_nothing_more_is_full() {
+    for name in ["recordings/disk-full-3", "recordings/disk-full-1"] {
+        let target = format!("disk:/tmp/tapio-{}", name.rsplit('/').next().unwrap());
+        let path = pack(name);
+        let out = Command::new(binary("tapio"))
+            .args(["check", &target, "-o", "json", "--store", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let check: Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!(check["status"], "unhealthy", "{name}: {check}");
+        assert!(check.to_string().contains("Disk is full"), "{name}: {check}");
+    }
+}

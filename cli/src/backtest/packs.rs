@@ -93,7 +93,9 @@ pub(super) async fn backtest(args: &BacktestArgs, json: bool) -> Result<Scored, 
     if outcomes.len() > 1 {
         text += &match json {
             true => format!("{}\n", json!({"summary": scores::summary_json(&report)})),
-            false => format!("\n{}", scores::methods_table(&report)),
+            false => {
+                format!("\n{}{}", scores::methods_table(&report), scores::skill_lines(&report))
+            }
         };
     }
     let name = format!("{} pack(s)", outcomes.len());

@@ -165,6 +165,20 @@ pub(super) fn methods_table(r: &Report) -> String {
     out
 }
 
+/// Skill against the best rival, over all horizons and at each.
+pub(super) fn skill_lines(r: &Report) -> String {
+    let skill = |s: &Skill| format!("{:+.2} (95 %: {:+.2} to {:+.2})", s.skill, s.low, s.high);
+    let mut out = String::new();
+    if let Some((rival, s)) = &r.skill {
+        let _ = writeln!(out, "\nBrier skill of tapio against {}: {}", name(rival), skill(s));
+    }
+    for (horizon_s, rival, s) in &r.skill_by_horizon {
+        let horizon = crate::units::duration_words(*horizon_s);
+        let _ = writeln!(out, "  within {horizon}, against {}: {}", name(rival), skill(s));
+    }
+    out
+}
+
 /// The tables of generated runs.
 pub(super) fn generated_table(r: &Report) -> String {
     let mut out = format!(
@@ -176,14 +190,7 @@ pub(super) fn generated_table(r: &Report) -> String {
         r.seed,
         methods_table(r)
     );
-    let skill = |s: &Skill| format!("{:+.2} (95 %: {:+.2} to {:+.2})", s.skill, s.low, s.high);
-    if let Some((rival, s)) = &r.skill {
-        let _ = writeln!(out, "\nBrier skill of tapio against {}: {}", name(rival), skill(s));
-    }
-    for (horizon_s, rival, s) in &r.skill_by_horizon {
-        let horizon = crate::units::duration_words(*horizon_s);
-        let _ = writeln!(out, "  within {horizon}, against {}: {}", name(rival), skill(s));
-    }
+    out += &skill_lines(r);
     if let Some(t) = r.methods.first() {
         let a = &t.alarms;
         let _ = writeln!(

@@ -55,6 +55,7 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
     let loss = |r: &Row6, p: f64| r.weight * (p - if r.hit { 1.0 } else { 0.0 }).powi(2);
     let mut brier_left_out = 0.0;
     let mut held = [0.0; 3];
+    let mut strange = [const { Vec::new() }; 3];
     for family in families(Part::Train).map(|f| f.as_str()) {
         let others = |name: &str| name != family;
         let k = fit_beta(&rows, others);
@@ -62,12 +63,15 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
         brier_left_out += own.map(|r| loss(r, probability(&k, &r.evidence, None))).sum::<f64>();
         let stretch = fit_stretch(&needed, others);
         for n in needed.iter().filter(|n| n.family == family) {
-            for (held, (need, k)) in held.iter_mut().zip(n.stretch.iter().zip(stretch)) {
-                *held += if *need <= k { 1.0 } else { 0.0 };
+            for (i, (need, k)) in n.stretch.iter().zip(stretch).enumerate() {
+                held[i] += if *need <= k { 1.0 } else { 0.0 };
+                strange[i].push(need / k);
             }
         }
     }
-    let [a, b, c] = fit_stretch(&needed, everything);
+    // A family that was not seen needs more than those that were: by so much, those left out.
+    let all = fit_stretch(&needed, everything);
+    let [a, b, c] = [0, 1, 2].map(|i| all[i] * quantile(&mut strange[i], LEVELS[i]).unwrap_or(1.0));
     Fitted {
         beta,
         // Nothing like enough runs to see one in a hundred: the 99 % interval is stretched like the 95 % one, and never
@@ -137,19 +141,24 @@ fn needed_of(number: usize, run: &Run, walk: &Walk) -> Option<Needed> {
     })
 }
 
-/// The quantiles of what was needed, with the correction for their number: the ⌈(n + 1)·level⌉-th smallest.
+/// The quantiles of what was needed, with the correction for their number.
 fn fit_stretch(needed: &[Needed], of: impl Fn(&str) -> bool) -> [f64; 3] {
     let mut out = [1.0; 3];
     for (i, level) in LEVELS.iter().enumerate() {
         let mut all: Vec<f64> =
             needed.iter().filter(|n| of(n.family)).map(|n| n.stretch[i]).collect();
-        all.sort_unstable_by(f64::total_cmp);
-        let rank = ((all.len() + 1) as f64 * level).ceil() as usize;
-        if let Some(k) = all.get(rank.saturating_sub(1)) {
-            out[i] = *k;
+        if let Some(k) = quantile(&mut all, *level) {
+            out[i] = k;
         }
     }
     out
+}
+
+/// The ⌈(n + 1)·level⌉-th smallest; `None` if there are not so many.
+fn quantile(x: &mut [f64], level: f64) -> Option<f64> {
+    x.sort_unstable_by(f64::total_cmp);
+    let rank = ((x.len() + 1) as f64 * level).ceil() as usize;
+    x.get(rank.saturating_sub(1)).copied()
 }
 
 impl Fitted {

@@ -7,6 +7,7 @@ mod drift;
 mod flat;
 mod holt;
 pub(crate) mod line;
+mod local_trend;
 mod prior;
 mod saturating;
 pub(crate) mod seasonal;
@@ -30,6 +31,8 @@ pub enum ModelKind {
     Drift,
     /// Undamped Holt (ETS AAN).
     Holt,
+    /// Level with a slope that comes and goes around its mean.
+    LocalTrend,
     /// Exponential approach to a plateau.
     Saturating,
     /// Growth that becomes faster: exponential or by a power of time.
@@ -51,6 +54,7 @@ impl ModelKind {
             Self::Line => "line",
             Self::Drift => "drift",
             Self::Holt => "holt",
+            Self::LocalTrend => "local_trend",
             Self::Saturating => "saturating",
             Self::Accelerating => "accelerating",
             Self::Seasonal => "seasonal",
@@ -78,6 +82,8 @@ pub(crate) enum Trend<'a> {
     Power { a: f64, b: f64, start: f64, power: f64 },
     /// level + slope·u + wave(u)
     Wave { level: f64, slope: f64, wave: &'a seasonal::Wave },
+    /// A quantile of a level with a slope that comes and goes.
+    LocalTrend(local_trend::Course<'a>),
 }
 
 impl Trend<'_> {
@@ -87,6 +93,7 @@ impl Trend<'_> {
             Self::Exp { a, b, c } => a + b * (c * u).exp(),
             Self::Power { a, b, start, power } => a + b * (u - start).max(0.0).powf(power),
             Self::Wave { level, slope, wave } => level + slope * u + wave.at(u),
+            Self::LocalTrend(course) => course.at(u),
         }
     }
 
@@ -100,6 +107,7 @@ impl Trend<'_> {
                 start + ((y - a) / b).powf(1.0 / power)
             }
             Self::Wave { level, slope, wave } => wave.reaches(level, slope, y),
+            Self::LocalTrend(course) => course.reaches(y),
             Self::Line { .. } | Self::Exp { .. } | Self::Power { .. } => f64::INFINITY,
         };
         // Beyond the plateau the logarithm is NaN.
@@ -114,6 +122,7 @@ pub(crate) enum Fit {
     Line(line::Line),
     Drift(drift::Drift),
     Holt(holt::Holt),
+    LocalTrend(local_trend::LocalTrend),
     Curve(curve::Curve),
     Seasonal(Box<seasonal::Seasonal>),
     Walk(Box<seasonal::Walk>),
@@ -127,6 +136,7 @@ impl Fit {
             Self::Line(f) => f.predict(u),
             Self::Drift(f) => f.predict(u),
             Self::Holt(f) => f.predict(u),
+            Self::LocalTrend(f) => f.predict(u),
             Self::Curve(f) => f.predict(u),
             Self::Seasonal(f) => f.predict(u),
             Self::Walk(f) => f.predict(u),
@@ -142,6 +152,7 @@ impl Fit {
             Self::Line(f) => f.draw(z1 * inflate, z2),
             Self::Drift(f) => f.draw(z1 * inflate, z2),
             Self::Holt(f) => f.draw(z1 * inflate, z2),
+            Self::LocalTrend(f) => f.draw(z1 * inflate, u),
             Self::Curve(f) => f.draw(z1 * inflate, z2, u),
             Self::Seasonal(f) => f.draw(z1 * inflate, z2),
             Self::Walk(f) => f.draw(z1 * inflate, z2),
@@ -186,13 +197,18 @@ impl<'a> Fitter<'a> {
         let mut fits = vec![(ModelKind::Flat, Fit::Flat(flat::Flat::fit(u, y)))];
         let seasonal = self.cycle.and_then(|c| seasonal::Seasonal::fit(u, y, c));
         let line = line::Line::fit(u, y);
-        if let Some(holt) =
-            line.as_ref().filter(|_| self.holt).and_then(|l| holt::Holt::fit(u, y, l))
-        {
-            fits.push((ModelKind::Holt, Fit::Holt(holt)));
+        if self.walks {
+            let drift = line.as_ref().and_then(|l| drift::Drift::fit(u, y, l));
+            fits.extend(drift.map(|d| (ModelKind::Drift, Fit::Drift(d))));
         }
-        let drift = line.as_ref().filter(|_| self.walks).and_then(|l| drift::Drift::fit(u, y, l));
-        fits.extend(drift.map(|d| (ModelKind::Drift, Fit::Drift(d))));
+        // A slope that comes and goes is told from a line by every point; beside a wave it would take the wave for its own.
+        if self.walks && seasonal.is_none() {
+            let trend = line.as_ref().and_then(|l| local_trend::LocalTrend::fit(u, y, l));
+            fits.extend(trend.map(|t| (ModelKind::LocalTrend, Fit::LocalTrend(t))));
+        } else if self.holt {
+            let holt = line.as_ref().and_then(|l| holt::Holt::fit(u, y, l));
+            fits.extend(holt.map(|h| (ModelKind::Holt, Fit::Holt(h))));
+        }
         let line = line.map(|l| self.prior.map_or(l.clone(), |p| p.shrink(l)));
         fits.extend(line.map(|l| (ModelKind::Line, Fit::Line(l))));
         let curve = |bases: &Option<curve::Bases>| bases.as_ref().and_then(|b| b.fit(y));

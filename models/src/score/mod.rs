@@ -2,7 +2,7 @@
 //!
 //! A run is one life of one subject; its steps are dependent, so every figure weighs each run the same (probabilities: at
 //! each horizon) and every interval comes from whole runs. Probabilities are asked for at 15 minutes, 1 hour and 24 hours,
-//! as far as a run's time scale can answer. "Cannot say" counts as the base rate (of the training part) and as a miss of the ETA; its share
+//! as far as a run's time scale can answer; of recordings also at 1 and 5 minutes. "Cannot say" counts as the base rate (of the training part) and as a miss of the ETA; its share
 //! is reported. The same runs, steps and rows are given to the rivals of [`crate::baseline`].
 
 mod alarms;
@@ -31,6 +31,9 @@ use crate::{Forecast, Interval};
 pub const CHECKPOINTS: [f64; 3] = [0.5, 0.25, 0.1];
 /// Levels of the intervals that are scored.
 pub const LEVELS: [f64; 3] = [0.5, 0.8, 0.95];
+/// Recordings are asked at these horizons too, s: few are watched for as long as the shortest of the generated runs, and
+/// where none is, only events have a known outcome.
+const SHORT_S: [f64; 2] = [60.0, 300.0];
 /// Horizons a score can be split by.
 pub(crate) const MAX_HORIZONS: usize = 8;
 
@@ -92,7 +95,8 @@ pub fn scoreboard(options: &ScoreOptions) -> Report {
 /// Scores on runs of the caller (recordings); the rivals are fitted on the generated training part of `options`.
 #[must_use]
 pub fn score_runs(runs: &[Run], options: &ScoreOptions) -> Report {
-    let baselines = fit_baselines(options);
+    let first = runs.iter().map(first_horizon).min().unwrap_or(0);
+    let baselines = fit_baselines(options, first);
     let walks = parallel(runs.len(), options.threads, |i| Walk::new(&runs[i], Some(&forecaster)));
     report::report(runs, &walks, &baselines, options)
 }
@@ -103,7 +107,7 @@ fn forecaster(_: &Run, series: &crate::Series<'_>, options: &crate::Options) -> 
 
 /// As [`scoreboard`], for another forecaster.
 pub(crate) fn scoreboard_of(options: &ScoreOptions, forecaster: &Forecaster<'_>) -> Report {
-    let baselines = fit_baselines(options);
+    let baselines = fit_baselines(options, SHORT_S.len());
     let plan = generator::plan(options.part, options.runs);
     let (runs, walks): (Vec<Run>, Vec<Walk>) = parallel(plan.len(), options.threads, |i| {
         let (family, number) = plan[i];
@@ -130,24 +134,26 @@ pub(crate) fn training_walks(runs: usize, seed: u64, threads: usize) -> Vec<(Run
     })
 }
 
-fn fit_baselines(options: &ScoreOptions) -> Baselines {
+/// `first`: index of the shortest horizon that they will be asked at.
+fn fit_baselines(options: &ScoreOptions, first: usize) -> Baselines {
     let plan = generator::plan(Part::Train, options.baseline_runs);
     let steps = parallel(plan.len(), options.threads, |i| {
         let (family, number) = plan[i];
         let run = generator::run_of(family, number, options.seed);
-        let walk = Walk::new(&run, None);
+        let asked = horizons_from(&run, first);
+        let walk = Walk::asked(&run, &asked, None);
         let at_horizon = |asked: usize| {
             let weight = walk.weight(asked);
             walk.known(asked).map(move |(a, hit)| (a.horizon, a.features, hit, weight))
         };
-        (0..asked_horizons(&run).len()).flat_map(at_horizon).collect::<Vec<_>>()
+        (0..asked.len()).flat_map(at_horizon).collect::<Vec<_>>()
     });
     Baselines::fit(&horizons(), &steps.concat())
 }
 
-/// The horizons of the generated runs, s.
+/// The horizons that are asked, s, rising.
 pub(crate) fn horizons() -> Vec<f64> {
-    ranges::TIME_SCALES.iter().map(|s| s.horizon_s).collect()
+    SHORT_S.into_iter().chain(ranges::TIME_SCALES.iter().map(|s| s.horizon_s)).collect()
 }
 
 /// Horizons at which a run is asked, the run's own last: index among those of the scores, s.
@@ -155,9 +161,17 @@ pub(crate) fn horizons() -> Vec<f64> {
 /// These are the run's own and the shorter ones. At longer ones only events would have a known outcome: a quiet run of
 /// minutes is not watched for a day, and who always says yes would win.
 pub(crate) fn asked_horizons(run: &Run) -> Vec<(usize, f64)> {
+    horizons_from(run, first_horizon(run))
+}
+
+fn first_horizon(run: &Run) -> usize {
+    if run.family.is_some() { SHORT_S.len() } else { 0 }
+}
+
+fn horizons_from(run: &Run, first: usize) -> Vec<(usize, f64)> {
     let own = horizon_index(run.horizon_s);
-    let shorter = horizons().into_iter().enumerate().take(own).filter(|h| h.1 < run.horizon_s);
-    shorter.chain([(own, run.horizon_s)]).collect()
+    let shorter = horizons().into_iter().enumerate().take(own).skip(first);
+    shorter.filter(|h| h.1 < run.horizon_s).chain([(own, run.horizon_s)]).collect()
 }
 
 /// The horizon of the rivals nearest to the asked one.

@@ -7,7 +7,7 @@ use super::walk::{Asked, Step, Walk};
 use super::{Answers, CHECKPOINTS, ScoreOptions, asked_horizons, horizon_index, horizons};
 use crate::Interval;
 use crate::baseline::{Baseline, Baselines};
-use crate::generator::{Part, Run, ranges};
+use crate::generator::{Part, Run};
 
 /// Brier score at one horizon.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,8 @@ pub struct MethodScore {
     pub eta: Vec<EtaScore>,
     /// Per horizon at which the outcome of a step is known.
     pub horizons: Vec<HorizonScore>,
-    /// All horizons together, each run weighing the same at each; `None` if the outcome of no step is known.
+    /// All horizons together at which some questions came true and some did not (all, if there is none), each run weighing
+    /// the same at each; `None` if the outcome of no step is known.
     pub brier: Option<BrierScore>,
     /// Alarms.
     pub alarms: AlarmScore,
@@ -98,7 +99,8 @@ pub struct Report {
     /// The rival with the best Brier score over all horizons, and the skill of Tapio against it; `None` if the outcome of no
     /// step is known.
     pub skill: Option<(&'static str, Skill)>,
-    /// Horizon, name of the best rival there, skill; without horizons at which no outcome is known.
+    /// Horizon, name of the best rival there, skill; without horizons at which all known outcomes are the same, if there are
+    /// others.
     pub skill_by_horizon: Vec<(f64, &'static str, Skill)>,
     /// Tapio by family.
     pub families: Vec<FamilyScore>,
@@ -118,6 +120,8 @@ struct Method<'a> {
 
 struct Scored {
     said: Vec<Said>,
+    /// Horizons that tell of skill: some of the questions came true and some did not. All, where none does.
+    mixed: Vec<usize>,
     horizon: Vec<usize>,
     watched: Vec<alarms::Watched>,
     score: MethodScore,
@@ -138,7 +142,7 @@ pub(super) fn report(
     let rival = |b: &Baseline| {
         let b = *b;
         let answer = move |r: &Run, s: &Step| {
-            let horizon_s = ranges::TIME_SCALES[horizon_index(r.horizon_s)].horizon_s;
+            let horizon_s = horizons()[horizon_index(r.horizon_s)];
             baselines.say(b, horizon_s, &s.features)
         };
         let probability =
@@ -156,6 +160,9 @@ pub(super) fn report(
         rivals.iter().filter_map(scored).min_by(|a, b| a.1.total_cmp(&b.1)).map(|best| best.0)
     };
     let against = |h: Option<usize>| {
+        if h.is_some_and(|h| !tapio.mixed.contains(&h)) {
+            return None;
+        }
         let rival = best(h)?;
         let skill = skill(&of_horizon(&tapio, h), &of_horizon(rival, h), options.seed)?;
         Some((rival.score.name, skill))
@@ -189,13 +196,10 @@ fn is_known(step: &Step) -> bool {
     step.asked.iter().any(|a| a.label.is_some())
 }
 
+/// What was said at a horizon; `None`: at all that tell of skill.
 fn of_horizon(s: &Scored, h: Option<usize>) -> Vec<Said> {
-    s.said
-        .iter()
-        .zip(&s.horizon)
-        .filter(|(_, at)| h.is_none_or(|h| h == **at))
-        .map(|(s, _)| *s)
-        .collect()
+    let is_in = |at: &usize| h.map_or_else(|| s.mixed.contains(at), |h| h == *at);
+    s.said.iter().zip(&s.horizon).filter(|x| is_in(x.1)).map(|x| *x.0).collect()
 }
 
 fn score_method(m: &Method<'_>, runs: &[Run], walks: &[Walk], baselines: &Baselines) -> Scored {
@@ -244,15 +248,24 @@ fn score_method(m: &Method<'_>, runs: &[Run], walks: &[Walk], baselines: &Baseli
         of.dedup();
         Some(HorizonScore { horizon_s, runs: of.len(), brier: brier(&here)? })
     });
+    let by_horizon: Vec<HorizonScore> = by_horizon.collect();
+    let index = |h: &HorizonScore| horizons().iter().position(|s| *s == h.horizon_s);
+    let mut mixed: Vec<usize> =
+        by_horizon.iter().filter(|h| h.brier.uncertainty > 0.0).filter_map(index).collect();
+    if mixed.is_empty() {
+        mixed = by_horizon.iter().filter_map(index).collect();
+    }
     let score = MethodScore {
         name: m.name,
         cannot_say: (steps > 0).then(|| f64::from(silent) / f64::from(steps)),
         eta,
-        horizons: by_horizon.collect(),
-        brier: brier(&said),
+        horizons: by_horizon,
+        brier: None,
         alarms: alarms::score(runs, &watched),
     };
-    Scored { said, horizon, watched, score }
+    let mut scored = Scored { said, mixed, horizon, watched, score };
+    scored.score.brier = brier(&of_horizon(&scored, None));
+    scored
 }
 
 fn families(

@@ -125,6 +125,16 @@ fn runs_of_the_caller_are_scored_like_generated_ones() {
     recorded.family = None;
     let r = score_runs(&[recorded], &o);
     assert_eq!((r.runs, r.families[0].name), (1, "recorded"));
+    // A recording is asked at the short horizons, too.
+    let m = &r.methods[0];
+    assert!(m.horizons.len() >= 3 && m.horizons[0].horizon_s == 60.0, "{:?}", m.horizons);
+    let is_mixed = |h: &&HorizonScore| h.brier.uncertainty > 0.0;
+    let mixed: Vec<f64> = m.horizons.iter().filter(is_mixed).map(|h| h.horizon_s).collect();
+    assert_eq!(r.skill_by_horizon.iter().map(|s| s.0).collect::<Vec<_>>(), mixed);
+    let mean =
+        mixed.iter().map(|s| m.horizons.iter().find(|h| h.horizon_s == *s).unwrap().brier.score);
+    let mean = mean.sum::<f64>() / mixed.len() as f64;
+    assert!((m.brier.as_ref().unwrap().score - mean).abs() < 1e-9, "each weighs the same");
     let nothing = score_runs(&[], &o);
     assert_eq!((nothing.runs, nothing.steps), (0, 0));
     let m = &nothing.methods[0];

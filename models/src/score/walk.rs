@@ -52,6 +52,15 @@ pub(crate) type Forecaster<'a> =
 impl Walk {
     /// Evaluates; `forecaster` may be `None` where only the rivals are asked.
     pub(crate) fn new(run: &Run, forecaster: Option<&Forecaster<'_>>) -> Self {
+        Self::asked(run, &asked_horizons(run), forecaster)
+    }
+
+    /// The same, asked at horizons of the caller.
+    pub(super) fn asked(
+        run: &Run,
+        asked: &[(usize, f64)],
+        forecaster: Option<&Forecaster<'_>>,
+    ) -> Self {
         let life = run.end_us - run.onset_us;
         let first = run.ts_us.first().copied().unwrap_or(run.end_us);
         let from = match run.event_us {
@@ -67,10 +76,10 @@ impl Walk {
         let mut steps = Vec::new();
         let mut at = from + step;
         while at < run.end_us {
-            steps.extend(evaluate(run, at, forecaster));
+            steps.extend(evaluate(run, at, asked, forecaster));
             at += step;
         }
-        let checkpoints = checkpoints(run, forecaster);
+        let checkpoints = checkpoints_asked(run, asked, forecaster);
         Self { steps, checkpoints }
     }
 
@@ -90,19 +99,31 @@ impl Walk {
 
 /// What is said where .5, .25, .1 of the life are left; empty without an event.
 pub(crate) fn checkpoints(run: &Run, forecaster: Option<&Forecaster<'_>>) -> Vec<Step> {
+    checkpoints_asked(run, &asked_horizons(run), forecaster)
+}
+
+fn checkpoints_asked(
+    run: &Run,
+    asked: &[(usize, f64)],
+    forecaster: Option<&Forecaster<'_>>,
+) -> Vec<Step> {
     let at = |event: i64, left: f64| {
         let at = event - (left * (event - run.onset_us) as f64) as i64;
         at.min(event - 1)
     };
     let of = |event: i64| {
-        CHECKPOINTS.iter().filter_map(move |f| evaluate(run, at(event, *f), forecaster))
+        CHECKPOINTS.iter().filter_map(move |f| evaluate(run, at(event, *f), asked, forecaster))
     };
     run.event_us.into_iter().flat_map(of).collect()
 }
 
-fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Option<Step> {
+fn evaluate(
+    run: &Run,
+    at_us: i64,
+    asked: &[(usize, f64)],
+    forecaster: Option<&Forecaster<'_>>,
+) -> Option<Step> {
     let n = run.ts_us.partition_point(|t| *t <= at_us);
-    let asked = asked_horizons(run);
     let features = Features::of(run, at_us, run.horizon_s)?;
     let series =
         Series { ts_us: &run.ts_us[..n], value: &run.value[..n], threshold: &run.threshold[..n] };
@@ -115,7 +136,7 @@ fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Optio
         ..Options::default()
     };
     let forecast = forecaster.and_then(|f| f(run, &series, &options));
-    let at_horizon = |(horizon, horizon_s): (usize, f64)| {
+    let at_horizon = |&(horizon, horizon_s): &(usize, f64)| {
         let said = forecast.as_ref().and_then(|f| {
             if horizon_s == run.horizon_s {
                 return Some((f.probability, f.evidence));
@@ -137,7 +158,7 @@ fn evaluate(run: &Run, at_us: i64, forecaster: Option<&Forecaster<'_>>) -> Optio
         at_us,
         tapio: answers(forecast.as_ref()),
         features,
-        asked: asked.into_iter().filter_map(at_horizon).collect(),
+        asked: asked.iter().filter_map(at_horizon).collect(),
     })
 }
 

@@ -70,6 +70,31 @@ fn accelerating_leaks_are_seen_before_they_run_away() {
     }
 }
 
+/// Requests that allocate much and free it at once: neither restarts nor the teeth of a collector.
+#[test]
+fn spikes_hide_no_leak() {
+    for seed in SEEDS {
+        // No two distances are the same.
+        let is_up = |t: f64| ((0.011 * t).powf(1.1) + 0.1 * (seed + 1) as f64).fract() < 0.03;
+        let leak = |t: f64| 0.1 + 0.9 * t / 400.0;
+        let spiked = |t: f64| leak(t) + if is_up(t) { 0.15 } else { 0.0 };
+        let mut c = course(400, seed, 0.005, spiked);
+        // The rows before the first spike that hits.
+        c.value.truncate(c.hit().unwrap());
+        let at = c.value.len() - 1;
+        let f = c.evaluate(at).unwrap();
+        let left = 400.0 - at as f64;
+        assert!(f.probability > 0.8, "{seed}: {f:?}");
+        assert_ne!(f.segment_reason, SegmentReason::Restart, "{seed}");
+        assert_eq!(f.persistence.released, 0, "{seed}");
+        assert!(f.weights.iter().all(|w| w.0 != ModelKind::SawTooth), "{seed}: {f:?}");
+        // The spikes hit first.
+        let eta = f.eta_s.unwrap();
+        assert!(eta < 1.1 * left && eta > 0.05 * left, "{seed}: {eta} of {left}");
+        assert!((f.slope_per_s * 400.0 / 0.9 - 1.0).abs() < 0.05, "{seed}: {f:?}");
+    }
+}
+
 #[test]
 fn rising_floors_leak_and_the_peaks_hit() {
     for seed in SEEDS {
