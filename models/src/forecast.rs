@@ -361,7 +361,7 @@ impl Course {
                     Trend::Exp { .. }
                     | Trend::Power { .. }
                     | Trend::Wave { .. }
-                    | Trend::LocalTrend(_) => going.age,
+                    | Trend::Local(_) => going.age,
                 };
                 let (survives, repeats) = if hit.is_finite() {
                     (going.survives(age, hit), going.repeats(age, hit))

@@ -257,7 +257,7 @@ impl LocalTrend {
                 break;
             }
         }
-        Trend::LocalTrend(Course { part, at: self.at, z })
+        Trend::Local(Course { part, at: self.at, z })
     }
 }
 

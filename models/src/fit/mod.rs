@@ -83,7 +83,7 @@ pub(crate) enum Trend<'a> {
     /// level + slope·u + wave(u)
     Wave { level: f64, slope: f64, wave: &'a seasonal::Wave },
     /// A quantile of a level with a slope that comes and goes.
-    LocalTrend(local_trend::Course<'a>),
+    Local(local_trend::Course<'a>),
 }
 
 impl Trend<'_> {
@@ -93,7 +93,7 @@ impl Trend<'_> {
             Self::Exp { a, b, c } => a + b * (c * u).exp(),
             Self::Power { a, b, start, power } => a + b * (u - start).max(0.0).powf(power),
             Self::Wave { level, slope, wave } => level + slope * u + wave.at(u),
-            Self::LocalTrend(course) => course.at(u),
+            Self::Local(course) => course.at(u),
         }
     }
 
@@ -107,7 +107,7 @@ impl Trend<'_> {
                 start + ((y - a) / b).powf(1.0 / power)
             }
             Self::Wave { level, slope, wave } => wave.reaches(level, slope, y),
-            Self::LocalTrend(course) => course.reaches(y),
+            Self::Local(course) => course.reaches(y),
             Self::Line { .. } | Self::Exp { .. } | Self::Power { .. } => f64::INFINITY,
         };
         // Beyond the plateau the logarithm is NaN.
