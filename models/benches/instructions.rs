@@ -11,7 +11,7 @@ use gungraun::{
 };
 use tapio_models::{CannotSay, Forecast, Options, Series, SeriesState, time_to_threshold};
 
-/// Measured: 15.9 million (360 points), 17.0 million (20,000 points), 0.43 million (1,000 ticks). The limits leave room for
+/// Measured: 15.7 million (360 points), 16.5 million (20,000 points), 0.43 million (1,000 ticks). The limits leave room for
 /// another compiler.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::default();

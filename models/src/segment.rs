@@ -61,7 +61,7 @@ pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
     let mut out = Segment { start: 0, reason: SegmentReason::Start, teeth: None, lives: vec![] };
     let v = &rows.v;
     let turns = sawtooth::turns(v, Swings::of(&rows.t, v).clear);
-    let falls = without_spikes(v, falls(v, &turns));
+    let mut falls = falls(v, &turns);
     // A restart after a hit starts a new life whatever came before.
     let hit = falls.iter().rposition(|f| is_hit(rows, f));
     if let Some(f) = hit.map(|i| &falls[i]) {
@@ -72,13 +72,13 @@ pub(crate) fn segment(rows: &Rows, season_s: Option<f64>) -> Segment {
         Life { life_s, slope_per_s: (v[f.peak] - v[f.base]) / life_s, hit }
     };
     out.lives.extend(falls.iter().filter(|f| is_hit(rows, f)).map(|f| life(f, true)));
-    let falls = &falls[hit.map_or(0, |i| i + 1)..];
-    let repeats = in_waves(rows, falls, out.start, season_s);
-    if !repeats && let Some(teeth) = teeth(rows, &turns, falls, out.start) {
+    let falls = without_spikes(v, falls.split_off(hit.map_or(0, |i| i + 1)));
+    let repeats = in_waves(rows, &falls, out.start, season_s);
+    if !repeats && let Some(teeth) = teeth(rows, &turns, &falls, out.start) {
         out.teeth = Some(teeth);
         return out;
     }
-    for f in falls {
+    for f in &falls {
         let fall = v[f.peak] - v[f.trough];
         // What was gained since the start, not since the last fall: that may have been the end of a spike.
         let gained = v[f.peak] - stats::bounds(&v[out.start..=f.peak]).0;
@@ -308,6 +308,11 @@ mod tests {
             let s = segment(&rows(&spiked(&at, 3), 300.0), None);
             assert_eq!((s.start, s.lives.len(), s.teeth.is_some()), (0, 0, false), "{at:?}");
         }
+        // What met the limit and died was no spike, however quick it was.
+        let v: Vec<f64> =
+            (0..60).map(|i| if (30..33).contains(&i) { 99.5 } else { leak(i % 5) }).collect();
+        let s = segment(&rows(&v, 100.0), None);
+        assert_eq!((s.reason, s.lives.len(), s.lives[0].hit), (SegmentReason::Restart, 1, true));
         // What was held for long and then let go was no spike, if it was most of what there was.
         let quiet = |i: i32| if (60..80).contains(&i) { 3.0 * f64::from(i - 60) } else { 0.0 };
         let v: Vec<f64> = (0..120).map(|i| quiet(i) + 0.3 * f64::from(i * 7 % 5)).collect();

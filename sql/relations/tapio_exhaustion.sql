@@ -13,7 +13,8 @@
 -- process, which has other memory too, stands for it and meets the limit a little before. A collector may let the heap grow
 -- to its limit and live there, so this is never more than a warning, and nothing is said of a process at or above it.
 WITH use AS (
-  -- ext4 without reserved blocks refuses to write while a few KiB are left: with less than 64 KiB a disk is full.
+  -- ext4 without reserved blocks refuses to write while a few KiB are left: with less than 64 KiB a disk is full,
+  -- and one that never has so much is not looked at.
   SELECT series_id, ts, 'disk_full' AS "type", used_bytes AS level, used_bytes + available_bytes - 65536 AS most
   FROM disks
   WHERE ts > tapio_ago($as_of, $lookback_seconds) AND used_bytes + available_bytes > 65536 AND $types LIKE '%disk_full%'

@@ -159,7 +159,7 @@ pub(super) fn methods_table(r: &Report) -> String {
         );
     }
     out += "\nETA: median error of the ETA when that share of the life was left. 80 %: how often the 80 % interval held the\n\
-            event. BRIER: of the probability within the horizon. ALARM ¼: events with the alarm on at a quarter of the life.\n\
+            event. BRIER: of the probabilities within all asked horizons. ALARM ¼: events with the alarm on at a quarter of the life.\n\
             FALSE: workloads with an alarm and no event within the horizon (known only of what was watched for so long).\n\
             SILENT: could not say.\n";
     out

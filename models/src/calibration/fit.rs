@@ -54,7 +54,6 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
     let total: f64 = rows.iter().map(|r| r.weight).sum();
     let loss = |r: &Row6, p: f64| r.weight * (p - if r.hit { 1.0 } else { 0.0 }).powi(2);
     let mut brier_left_out = 0.0;
-    let mut held = [0.0; 3];
     let mut strange = [const { Vec::new() }; 3];
     for family in families(Part::Train).map(|f| f.as_str()) {
         let others = |name: &str| name != family;
@@ -64,11 +63,11 @@ pub fn fit(runs: Option<usize>, threads: usize) -> Fitted {
         let stretch = fit_stretch(&needed, others);
         for n in needed.iter().filter(|n| n.family == family) {
             for (i, (need, k)) in n.stretch.iter().zip(stretch).enumerate() {
-                held[i] += if *need <= k { 1.0 } else { 0.0 };
                 strange[i].push(need / k);
             }
         }
     }
+    let held = [0, 1, 2].map(|i| strange[i].iter().filter(|s| **s <= 1.0).count() as f64);
     // A family that was not seen needs more than those that were: by so much, those left out.
     let all = fit_stretch(&needed, everything);
     let [a, b, c] = [0, 1, 2].map(|i| all[i] * quantile(&mut strange[i], LEVELS[i]).unwrap_or(1.0));

@@ -85,14 +85,9 @@ impl Part {
 
     fn ahead(&mut self, dt: f64) {
         let s = Step::new(dt, self.memory, self.stray);
-        let [l, d, m] = self.mean;
-        self.mean = [l + s.reach * d + dt * m, s.stay * d, m];
+        let (level, ll) = self.carried(&s, dt);
+        self.mean = [level, s.stay * self.mean[1], self.mean[2]];
         let c = &self.cov;
-        let ll = c[0][0]
-            + s.reach * s.reach * c[1][1]
-            + dt * dt * c[2][2]
-            + 2.0 * (s.reach * c[0][1] + dt * c[0][2] + s.reach * dt * c[1][2])
-            + s.level;
         let ld = s.stay * (c[0][1] + s.reach * c[1][1] + dt * c[1][2]) + s.both;
         let lm = c[0][2] + s.reach * c[1][2] + dt * c[2][2];
         let dd = s.stay * s.stay * c[1][1] + s.slope;
@@ -117,19 +112,21 @@ impl Part {
         (v, f)
     }
 
-    /// Level after `lead`, without noise.
-    fn level(&self, lead: f64) -> Gaussian {
-        let s = Step::new(lead, self.memory, self.stray);
-        let c = &self.cov;
+    /// Mean and variance of the level a time `dt` ahead, which is the step `s`.
+    fn carried(&self, s: &Step, dt: f64) -> (f64, f64) {
+        let ([level, slope, mean], c) = (self.mean, &self.cov);
         let var = c[0][0]
             + s.reach * s.reach * c[1][1]
-            + lead * lead * c[2][2]
-            + 2.0 * (s.reach * c[0][1] + lead * c[0][2] + s.reach * lead * c[1][2])
+            + dt * dt * c[2][2]
+            + 2.0 * (s.reach * c[0][1] + dt * c[0][2] + s.reach * dt * c[1][2])
             + s.level;
-        Gaussian {
-            mean: self.mean[0] + s.reach * self.mean[1] + lead * self.mean[2],
-            sd: var.max(0.0).sqrt(),
-        }
+        (level + s.reach * slope + dt * mean, var)
+    }
+
+    /// Level after `lead`, without noise.
+    fn level(&self, lead: f64) -> Gaussian {
+        let (mean, var) = self.carried(&Step::new(lead, self.memory, self.stray), lead);
+        Gaussian { mean, sd: var.max(0.0).sqrt() }
     }
 }
 

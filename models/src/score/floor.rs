@@ -6,7 +6,7 @@
 //! the same at every time cannot make use of. One who sees only samples has to learn the parameters, and stays above it.
 
 use super::walk::{checkpoints, parallel};
-use super::{CHECKPOINTS, ScoreOptions, forecaster};
+use super::{CHECKPOINTS, ScoreOptions, asked_horizons, forecaster};
 use crate::{generator, stats};
 
 /// Errors below this count as close.
@@ -56,7 +56,7 @@ pub fn floor(options: &ScoreOptions, futures: usize) -> Vec<(&'static str, Vec<F
         let (family, number) = plan[i];
         let run = generator::run_of(family, number, options.seed);
         let Some(event) = run.event_us.filter(|_| run.is_foreseeable) else { return Vec::new() };
-        let steps = checkpoints(&run, Some(&forecaster));
+        let steps = checkpoints(&run, &asked_horizons(&run), Some(&forecaster));
         let of = |(checkpoint, step): (usize, &super::walk::Step)| {
             let truth_s = (event - step.at_us) as f64 * 1e-6;
             let share = |said_s: f64| said_s / truth_s - 1.0;

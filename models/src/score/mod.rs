@@ -2,8 +2,9 @@
 //!
 //! A run is one life of one subject; its steps are dependent, so every figure weighs each run the same (probabilities: at
 //! each horizon) and every interval comes from whole runs. Probabilities are asked for at 15 minutes, 1 hour and 24 hours,
-//! as far as a run's time scale can answer; of recordings also at 1 and 5 minutes. "Cannot say" counts as the base rate (of the training part) and as a miss of the ETA; its share
-//! is reported. The same runs, steps and rows are given to the rivals of [`crate::baseline`].
+//! as far as a run's time scale can answer; of recordings also at 1 and 5 minutes. "Cannot say" counts as the base rate
+//! (of the training part) and as a miss of the ETA; its share is reported. The same runs, steps and rows are given to
+//! the rivals of [`crate::baseline`].
 
 mod alarms;
 mod bounds;

@@ -294,8 +294,8 @@ fn families(
         let together: Vec<(Answers, f64)> = (0..CHECKPOINTS.len()).flat_map(checkpoints).collect();
         let share = |k: usize, n: usize| (n > 0).then(|| k as f64 / n as f64);
         let said_of = |s: &Scored| {
-            let of: Vec<Said> =
-                s.said.iter().filter(|s| runs[s.run].family_name() == name).copied().collect();
+            let mut of = of_horizon(s, None);
+            of.retain(|s| runs[s.run].family_name() == name);
             brier(&of).map(|b| b.score)
         };
         FamilyScore {

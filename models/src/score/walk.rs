@@ -79,7 +79,7 @@ impl Walk {
             steps.extend(evaluate(run, at, asked, forecaster));
             at += step;
         }
-        let checkpoints = checkpoints_asked(run, asked, forecaster);
+        let checkpoints = checkpoints(run, asked, forecaster);
         Self { steps, checkpoints }
     }
 
@@ -98,11 +98,7 @@ impl Walk {
 }
 
 /// What is said where .5, .25, .1 of the life are left; empty without an event.
-pub(crate) fn checkpoints(run: &Run, forecaster: Option<&Forecaster<'_>>) -> Vec<Step> {
-    checkpoints_asked(run, &asked_horizons(run), forecaster)
-}
-
-fn checkpoints_asked(
+pub(super) fn checkpoints(
     run: &Run,
     asked: &[(usize, f64)],
     forecaster: Option<&Forecaster<'_>>,
