@@ -12,7 +12,7 @@
 //!
 //! Parameters stand in the SQL as `$name`; `$as_of` (timestamp) is always there.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::LazyLock};
+use std::{collections::BTreeMap, fs, mem, path::Path, sync::LazyLock};
 
 use crate::embedded;
 
@@ -183,6 +183,18 @@ impl PatternCatalog {
         self.patterns.insert(pattern.name.clone(), pattern);
     }
 
+    /// Gives a parameter another default, in all patterns that have one of that name and of the type of `value`.
+    pub fn set_default(&mut self, name: &str, value: &ParameterValue) {
+        let all = self.patterns.values_mut().flat_map(|p| &mut p.parameters);
+        for parameter in all.filter(|p| p.name == name) {
+            if let Some(default) = &mut parameter.default
+                && mem::discriminant(default) == mem::discriminant(value)
+            {
+                *default = value.clone();
+            }
+        }
+    }
+
     /// The pattern of that name.
     pub fn get(&self, name: &str) -> Option<&Pattern> {
         self.patterns.get(name)
@@ -289,6 +301,18 @@ mod tests {
 
     const GOOD: &str = "-- name: p\n-- title: T\n-- tables: resources\n\
         -- param: horizon_seconds float64 = 900 -- how far ahead\nSELECT 1";
+
+    #[test]
+    fn a_default_is_replaced_where_name_and_type_are_the_same() {
+        let mut catalog = PatternCatalog::default();
+        catalog.add(Pattern::parse("p.sql", GOOD).unwrap());
+        let default = |c: &PatternCatalog| c.get("p").unwrap().parameters[0].default.clone();
+        catalog.set_default("horizon_seconds", &ParameterValue::Int64(60));
+        catalog.set_default("horizon", &ParameterValue::Float64(60.0));
+        assert_eq!(default(&catalog), Some(ParameterValue::Float64(900.0)));
+        catalog.set_default("horizon_seconds", &ParameterValue::Float64(60.0));
+        assert_eq!(default(&catalog), Some(ParameterValue::Float64(60.0)));
+    }
 
     #[test]
     fn embedded_files_parse_and_name_known_tables() {

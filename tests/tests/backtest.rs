@@ -1,6 +1,7 @@
 //! `tapio backtest --series`: any series against any threshold.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     process::{Command, Output},
@@ -173,6 +174,16 @@ fn a_store_is_back_tested_by_the_kills_it_remembers() {
         // The truth is polled every 20 ms, the store's event is of the tick that found the counter raised.
         let later = seconds(event.unwrap()) - seconds(at);
         assert!((0.0..1.5).contains(&later), "{name}: {later}");
+    }
+    let steps = ended[0]["steps"].as_array().unwrap();
+    assert!(steps.len() >= 30 && steps.iter().any(|s| s["eta_seconds"].is_f64()), "{steps:?}");
+    assert_eq!(steps.last().unwrap()["at"], ended[0]["event"]);
+    let schema = Command::new(binary("tapio")).args(["schema", "backtest"]).output().unwrap();
+    let schema: Value = serde_json::from_slice(&schema.stdout).unwrap();
+    for (of, line) in [("store", &r), ("life", ended[0])] {
+        let keys: BTreeSet<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        let required = schema["$defs"][of]["required"].as_array().unwrap();
+        assert_eq!(keys, required.iter().map(|k| k.as_str().unwrap()).collect(), "{of}");
     }
     let alarms = &r["scores"]["tapio"]["alarms"];
     assert_eq!(alarms["recall"], 1.0, "{alarms}");

@@ -26,10 +26,10 @@ pub struct BacktestArgs {
     /// With --series: from which side the threshold is met
     #[arg(long, value_enum, default_value = "up", value_name = "DIRECTION", requires = "series")]
     pub direction: Side,
-    /// With --series: how far ahead a probability speaks
-    #[arg(long, value_parser = parse_duration, default_value = "15m", value_name = "TIME", requires = "series")]
-    pub horizon: Duration,
-    /// Time between two evaluations (default: packs 5s; --series its cadence, at least 10s)
+    /// How far ahead a probability speaks (default: 15m; packs: as the patterns say, 24h for filesystems)
+    #[arg(long, value_parser = parse_horizon, value_name = "TIME", conflicts_with = "generated")]
+    pub horizon: Option<Duration>,
+    /// Time between two evaluations (default: packs 5s; --series its cadence, at least 10s; a store 1/64 of each life)
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub step: Option<Duration>,
     /// Score generated runs of all families that the method was not fitted on
@@ -47,6 +47,13 @@ pub struct BacktestArgs {
     /// Write a page with reliability diagram and forecast cones, too
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+fn parse_horizon(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("must be longer than nothing".into()),
+        horizon => Ok(horizon),
+    }
 }
 
 /// [`Direction`] on the command line.

@@ -7,6 +7,7 @@ mod packs;
 mod runs;
 mod scores;
 mod series;
+mod steps;
 mod store;
 
 use std::{path::Path, process::ExitCode};
@@ -16,8 +17,14 @@ use tapio_models::score::{Report, ScoreOptions, scoreboard};
 
 use crate::{Globals, args::OutputForm, commands::print_bytes, error::CliError};
 
-/// How far ahead probabilities about memory speak, as the pattern's default says.
+/// How far ahead probabilities speak unless asked, as the patterns of memory and of processes say.
 const HORIZON_S: f64 = 900.0;
+
+impl BacktestArgs {
+    fn horizon_s(&self) -> f64 {
+        self.horizon.map_or(HORIZON_S, |h| h.as_secs_f64())
+    }
+}
 
 /// Scores packs, a store, a series or generated runs.
 ///
@@ -45,7 +52,7 @@ pub async fn run(args: &BacktestArgs, globals: &Globals) -> Result<ExitCode, Cli
     } else if let [one] = &args.packs[..]
         && store::is_store(one)
     {
-        store::backtest(one, globals, json).await?
+        store::backtest(one, args, globals, json).await?
     } else {
         packs::backtest(args, json).await?
     };
@@ -80,3 +87,63 @@ fn write_page(path: &Path, page: &str) -> Result<(), CliError> {
 
 /// What an input came to: what is printed, and the scores behind it with a name for them.
 type Scored = (String, Report, String);
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, fs, path::PathBuf};
+
+    use clap::Parser;
+    use serde_json::Value;
+    use tapio_models::generator::Part;
+
+    use super::*;
+    use crate::{
+        args::{Cli, Command},
+        schemas::assert_valid,
+    };
+
+    fn args(line: &[&str]) -> BacktestArgs {
+        match Cli::parse_from(["tapio", "backtest"].iter().chain(line)).command {
+            Command::Backtest(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn lines(text: &str) -> Vec<Value> {
+        let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        lines.iter().for_each(|l| assert_valid("backtest", l));
+        lines
+    }
+
+    #[tokio::test]
+    async fn every_input_has_scores_of_one_shape() {
+        let pack = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../datasets/oom-linear");
+        let pack = pack.to_str().unwrap();
+        let of_packs = args(&[pack, pack, "--step", "30s", "--horizon", "2m"]);
+        let of_packs = lines(&packs::backtest(&of_packs, true).await.unwrap().0);
+        assert_eq!(of_packs.len(), 3, "two packs and their summary");
+        assert_eq!(of_packs[0]["horizon_seconds"], 120.0);
+        assert!(of_packs[0]["scores"]["tapio"]["lead_seconds"].as_f64().unwrap() <= 121.0);
+
+        let dir = tempfile::tempdir().unwrap();
+        let csv = dir.path().join("leak.csv");
+        let mut text = String::from("time,value\n");
+        for i in 0..120 {
+            writeln!(text, "{},{}", 10 * i, i + i % 3).unwrap();
+        }
+        fs::write(&csv, text).unwrap();
+        let of_series = args(&["--series", csv.to_str().unwrap(), "--threshold", "100"]);
+        let of_series = series::backtest(&csv, &of_series, true).await.unwrap().0;
+        let of_series = lines(&of_series);
+
+        let options = ScoreOptions { runs: 21, baseline_runs: 21, ..score_options() };
+        let generated = scoreboard(&ScoreOptions { part: Part::Train, ..options });
+        let generated = lines(&format!("{}\n", scores::generated_json(&generated)));
+
+        let methods = |line: &Value| -> Vec<String> {
+            line["scores"].as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(methods(&of_series[0]), methods(&generated[0]));
+        assert_eq!(methods(&of_packs[0]), methods(&generated[0]));
+    }
+}

@@ -8,10 +8,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tapio_models::{
-    Alarm, AlarmChange, Direction, generator::Run, predict_linear, score::score_runs,
+    Alarm, AlarmChange, Direction, Report, generator::Run, predict_linear, score::score_each,
 };
 
-use super::{BacktestArgs, HORIZON_S, Scored, blocking, runs::Rows, score_options, scores};
+use super::{BacktestArgs, Scored, blocking, runs::Rows, score_options, scores};
 use crate::{
     error::CliError,
     measure::Measure,
@@ -74,21 +74,26 @@ pub(super) async fn backtest(args: &BacktestArgs, json: bool) -> Result<Scored, 
         bar.set_style(style);
     }
     // All are opened first: a wrong path is told before anything takes time.
-    let walks = packs.iter().map(|p| Walk::open(p, args.step.unwrap_or(STEP)));
+    let walks = packs.iter().map(|p| Walk::open(p, args.step.unwrap_or(STEP), args.horizon));
     let walks = walks.collect::<Result<Vec<_>, _>>()?;
     let mut outcomes = Vec::new();
     for walk in walks {
         bar.set_message(walk.manifest.name.clone());
-        outcomes.push(run(&walk).await?);
+        outcomes.push(run(&walk, args.horizon_s()).await?);
         bar.inc(1);
     }
     bar.set_message("rivals");
     let runs: Vec<Run> = outcomes.iter().filter_map(|o| o.run.clone()).collect();
-    let report = blocking(move || score_runs(&runs, &score_options())).await?;
+    let (each, report) = blocking(move || score_each(&runs, &score_options())).await?;
     bar.finish_and_clear();
-    let mut text: String = match json {
-        true => outcomes.iter().map(|r| format!("{}\n", json_report(r))).collect(),
-        false => table(&outcomes),
+    let mut text: String = if json {
+        let mut each = each.iter();
+        let scores = |o: &Outcome| o.run.as_ref().and_then(|_| each.next());
+        let scores: Vec<_> = outcomes.iter().map(scores).collect();
+        let line = |(o, r): (&Outcome, Option<&Report>)| format!("{}\n", json_report(o, r));
+        outcomes.iter().zip(scores).map(line).collect()
+    } else {
+        table(&outcomes)
     };
     if outcomes.len() > 1 {
         text += &match json {
@@ -127,12 +132,12 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     Ok(packs)
 }
 
-async fn run(walk: &Walk) -> Result<Outcome, CliError> {
+/// `horizon_s`: where the pack's own rows do not say it.
+async fn run(walk: &Walk, mut horizon_s: f64) -> Result<Outcome, CliError> {
     let truth = walk.manifest.truth.first();
     let truth_at = truth.map(time_of).transpose()?;
     // Of each subject its own steps; the one that matters is the one that was killed, else the likeliest to be.
     let measure = walk.measure();
-    let mut horizon_s = HORIZON_S;
     let mut subjects: Vec<(i64, [Option<String>; 2], Vec<Step>)> = Vec::new();
     for at in walk.times() {
         for report in walk.evaluate(at).await? {
@@ -276,8 +281,10 @@ fn inside99(r: &Outcome, f: f64) -> Option<bool> {
     Some(s.low99? <= left && s.high99.is_none_or(|h| left <= h))
 }
 
-fn json_report(r: &Outcome) -> Value {
-    let score = |s: &Score| {
+/// Scores have the same keys as those of any input (`report`: of the recorded rows through `models`); what the whole path
+/// said step by step stands beside them under the two methods that walked it.
+fn json_report(r: &Outcome, report: Option<&Report>) -> Value {
+    let walked = |s: &Score| {
         json!({
             "first_alarm_at": s.first_alarm.map(rfc3339),
             "lead_seconds": s.lead_s,
@@ -285,11 +292,18 @@ fn json_report(r: &Outcome) -> Value {
             "false_alarms": s.false_alarms,
         })
     };
-    let mut tapio = score(&r.tapio);
+    let mut tapio = walked(&r.tapio);
     if let Some(map) = tapio.as_object_mut() {
         for (key, f) in [("0.5", 0.5), ("0.25", 0.25), ("0.1", 0.1)] {
             map.insert(format!("eta_error_{key}"), json!(eta_error(r, f)));
             map.insert(format!("inside_99_{key}"), json!(inside99(r, f)));
+        }
+    }
+    let mut scores = report.map_or_else(|| json!({}), scores::methods_json);
+    for (method, walked) in [("tapio", tapio), ("predict_linear", walked(&r.linear))] {
+        if let (Some(all), Value::Object(walked)) = (scores.as_object_mut(), walked) {
+            let of_method = all.entry(method).or_insert_with(|| json!({}));
+            of_method.as_object_mut().into_iter().for_each(|m| m.extend(walked.clone()));
         }
     }
     let steps: Vec<Value> = r
@@ -311,7 +325,7 @@ fn json_report(r: &Outcome) -> Value {
         "step_seconds": r.step_s,
         "life_seconds": r.life_s,
         "steps": steps,
-        "scores": {"tapio": tapio, "predict_linear": score(&r.linear)},
+        "scores": scores,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use tapio_models::{Direction, Life, generator::Run};
 
+use super::steps::Course;
+
 /// Values on each side that a minimum is smoothed over.
 const SMOOTH: usize = 2;
 /// Fewer values are no run.
@@ -22,6 +24,18 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// The rows, as a forecaster is asked about them.
+    pub(super) fn course(&self) -> Course<'_> {
+        Course {
+            ts_us: &self.ts_us,
+            value: &self.value,
+            threshold: &self.threshold,
+            direction: self.direction,
+            horizon_s: self.horizon_s,
+            seed: self.workload.cast_signed(),
+        }
+    }
+
     fn is_met(&self, i: usize) -> bool {
         match self.direction {
             Direction::Up => self.value[i] >= self.threshold[i],

@@ -4,12 +4,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tapio_models::{
-    Forecast, Options, Series,
-    generator::Run,
-    score::{parallel, score_runs},
-    seed_of, time_to_threshold,
-};
+use tapio_models::{generator::Run, score::score_runs};
 
 use super::{BacktestArgs, Scored, blocking, csv, runs::Rows, score_options, scores};
 use crate::{
@@ -46,7 +41,7 @@ pub(super) async fn backtest(
         ts_us: points.ts_us,
         value: points.value,
         direction: args.direction.into(),
-        horizon_s: args.horizon.as_secs_f64(),
+        horizon_s: args.horizon_s(),
         workload: 0,
     };
     let cadence_us = rows.cadence_us();
@@ -62,7 +57,7 @@ pub(super) async fn backtest(
     let (steps, report, asked) = {
         let (bar, runs) = (bar.clone(), runs.clone());
         blocking(move || {
-            let steps = evaluate(&asked, &times, &bar);
+            let steps = asked.rows.course().steps(&times, &bar);
             (steps, score_runs(&runs, &score_options()), asked)
         })
         .await?
@@ -103,72 +98,10 @@ fn times(a: &Asked) -> Vec<i64> {
     }
 }
 
-/// What was said at each time, from rows up to it (T7).
-fn evaluate(a: &Asked, times: &[i64], bar: &ProgressBar) -> Vec<Value> {
-    parallel(times.len(), score_options().threads, |i| {
-        bar.inc(1);
-        step_json(times[i], forecast(a, times[i]).as_ref())
-    })
-}
-
-fn forecast(a: &Asked, at: i64) -> Option<Forecast> {
-    let a = &a.rows;
-    let n = a.ts_us.partition_point(|t| *t <= at);
-    let series =
-        Series { ts_us: &a.ts_us[..n], value: &a.value[..n], threshold: &a.threshold[..n] };
-    let options = Options {
-        as_of_us: at,
-        horizon_s: a.horizon_s,
-        seed: seed_of(0, at),
-        direction: a.direction,
-        ..Options::default()
-    };
-    time_to_threshold(&series, &options).ok()
-}
-
-fn step_json(at: i64, f: Option<&Forecast>) -> Value {
-    let eta = f.and_then(|f| f.eta_s);
-    let interval = f.filter(|_| eta.is_some()).map(|f| f.intervals.p80);
-    json!({
-        "at": rfc3339(at),
-        "eta_seconds": eta,
-        "eta_low_seconds": interval.map(|i| i.low_s),
-        "eta_high_seconds": interval.and_then(|i| i.high_s),
-        "probability": f.map(|f| f.probability),
-    })
-}
-
 fn run_json(r: &Run) -> Value {
     json!({
         "onset": rfc3339(r.onset_us),
         "end": rfc3339(r.end_us),
         "event": r.event_us.map(rfc3339),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_know_only_what_was_there() {
-        let asked = |n: i64| Asked {
-            rows: Rows {
-                ts_us: (0..n).map(|i| i * 10_000_000).collect(),
-                value: (0..n).map(|i| i as f64).collect(),
-                threshold: vec![150.0; n as usize],
-                horizon_s: 900.0,
-                ..Rows::default()
-            },
-            step_us: 10_000_000,
-        };
-        let a = asked(200);
-        let times = times(&a);
-        let all = evaluate(&a, &times, &ProgressBar::hidden());
-        assert_eq!(all.len(), 199);
-        let early = evaluate(&asked(101), &times[..100], &ProgressBar::hidden());
-        assert_eq!(all[..100], early[..]);
-        let eta = all[99]["eta_seconds"].as_f64().unwrap();
-        assert!((eta - 500.0).abs() < 25.0, "{eta}");
-    }
 }

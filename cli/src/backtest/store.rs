@@ -2,14 +2,25 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use serde_json::json;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
 use tapio_models::{Direction, generator::Run, score::score_runs};
 use tapio_sql::PatternCatalog;
 use tapio_store::{NoHotRows, Store};
 
-use super::{HORIZON_S, Scored, blocking, runs::Rows, score_options, scores, spinner};
-use crate::{Globals, cell::rows, engine, error::CliError, time::rfc3339};
+use super::{
+    BacktestArgs, Scored, blocking, runs::Rows, score_options, scores, spinner, steps::Course,
+};
+use crate::{
+    Globals,
+    cell::rows,
+    engine,
+    error::CliError,
+    time::{rfc3339, steps},
+};
 
+/// Steps of a life, unless asked.
+const STEPS: i64 = 64;
 const MEMORY: &str = "SELECT r.series_id, r.ts, CAST(r.memory_limit_bytes - r.memory_headroom_bytes AS DOUBLE) AS level, \
     CAST(r.memory_limit_bytes AS DOUBLE) AS \"limit\" \
     FROM resources r JOIN (SELECT DISTINCT series_id FROM series WHERE kind NOT IN ('node', 'process')) s \
@@ -30,6 +41,7 @@ pub(super) fn is_store(path: &Path) -> bool {
 /// Exit code 2: a store that cannot be read, or in which nothing has a limit.
 pub(super) async fn backtest(
     store: &Path,
+    args: &BacktestArgs,
     globals: &Globals,
     as_json: bool,
 ) -> Result<Scored, CliError> {
@@ -64,7 +76,7 @@ pub(super) async fn backtest(
     let runs: Vec<(String, Run)> = subjects
         .into_values()
         .flat_map(|(name, rows, kills)| {
-            let rows = Rows { direction: Direction::Up, horizon_s: HORIZON_S, ..rows };
+            let rows = Rows { direction: Direction::Up, horizon_s: args.horizon_s(), ..rows };
             rows.runs(&kills).into_iter().map(move |r| (name.clone(), r))
         })
         .collect();
@@ -76,13 +88,16 @@ pub(super) async fn backtest(
     bar.set_message("scoring");
     let bare: Vec<Run> = runs.iter().map(|r| r.1.clone()).collect();
     let report = blocking(move || score_runs(&bare, &score_options())).await?;
-    bar.finish_and_clear();
     let text = if as_json {
-        let run = |(name, r): &(String, Run)| json!({"subject": name, "onset": rfc3339(r.onset_us), "end": rfc3339(r.end_us), "event": r.event_us.map(rfc3339)});
+        bar.set_message("evaluating the lives");
+        let step_us = args.step.map(|s| i64::try_from(s.as_micros()).unwrap_or(i64::MAX));
+        let lives = blocking(move || {
+            runs.iter().map(|(name, run)| life_json(name, run, step_us)).collect::<Vec<_>>()
+        });
         let mut line = scores::summary_json(&report);
         line["input"] = json!(input);
-        line["horizon_seconds"] = json!(HORIZON_S);
-        line["lives"] = runs.iter().map(run).collect();
+        line["horizon_seconds"] = json!(args.horizon_s());
+        line["lives"] = json!(lives.await?);
         format!("{line}\n")
     } else {
         let kills = report.events;
@@ -92,5 +107,31 @@ pub(super) async fn backtest(
             scores::methods_table(&report)
         )
     };
+    bar.finish_and_clear();
     Ok((text, report, input))
+}
+
+/// One life with what was said in it.
+fn life_json(name: &str, run: &Run, step_us: Option<i64>) -> Value {
+    let step_us = step_us.unwrap_or_else(|| {
+        let share = (run.end_us - run.onset_us) / STEPS;
+        share.max((run.cadence_s * 1e6) as i64)
+    });
+    let course = Course {
+        ts_us: &run.ts_us,
+        value: &run.value,
+        threshold: &run.threshold,
+        direction: run.direction,
+        horizon_s: run.horizon_s,
+        seed: run.workload.cast_signed(),
+    };
+    let times = steps(run.onset_us, run.end_us, step_us);
+    json!({
+        "subject": name,
+        "onset": rfc3339(run.onset_us),
+        "end": rfc3339(run.end_us),
+        "event": run.event_us.map(rfc3339),
+        "step_seconds": step_us.max(1) as f64 / 1e6,
+        "steps": course.steps(&times, &ProgressBar::hidden()),
+    })
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tapio_query::{Engine, EngineOptions};
-use tapio_sql::PatternCatalog;
+use tapio_sql::{ParameterValue, PatternCatalog};
 use tapio_store::{HotSource, Store};
 
 use super::{manifest::Manifest, source::PackSource};
@@ -29,10 +29,19 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn open(pack: &Path, step: Duration) -> Result<Self, CliError> {
+    /// `horizon`: within which time an event counts, unless as the patterns say.
+    pub(crate) fn open(
+        pack: &Path,
+        step: Duration,
+        horizon: Option<Duration>,
+    ) -> Result<Self, CliError> {
         let manifest = Manifest::read(pack).map_err(CliError::tool)?;
         let source = PackSource::open(pack, &manifest).map_err(CliError::tool)?;
-        let patterns = PatternCatalog::builtin().map_err(CliError::tool)?;
+        let mut patterns = PatternCatalog::builtin().map_err(CliError::tool)?;
+        if let Some(horizon) = horizon {
+            patterns
+                .set_default("horizon_seconds", &ParameterValue::Float64(horizon.as_secs_f64()));
+        }
         let options =
             EngineOptions { hot: source.clone(), ..EngineOptions::new(Store::memory(), patterns) };
         let engine = Engine::new(options).map_err(CliError::tool)?;

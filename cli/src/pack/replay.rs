@@ -46,7 +46,7 @@ pub async fn replay(args: &ReplayArgs, globals: &Globals) -> Result<ExitCode, Cl
             ));
         }
     };
-    let walk = Walk::open(&args.pack, args.step)?;
+    let walk = Walk::open(&args.pack, args.step, None)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let print = |out: &mut dyn Write, text: &str| {
         out.write_all(text.as_bytes()).map_err(|e| CliError::output(&e))

@@ -12,7 +12,10 @@ use arrow::{
 use serde_json::{Value, json};
 
 use super::{Style, Trend, human, json as as_json};
-use crate::model::{self, Origin, check_reports};
+use crate::{
+    model::{self, Origin, check_reports},
+    schemas,
+};
 
 const T0: i64 = 1_795_392_000_000_000;
 
@@ -299,8 +302,8 @@ HEALTH STATUS: cert:/etc/kubernetes/pki/apiserver.crt
     assert_eq!(p["confidence"], json!({"rate": null, "n": 0}));
     assert_eq!((&p["model"], &p["subject"]["kind"]), (&json!("date"), &json!("certificate")));
     assert_eq!(v["resources"]["not_after"], "2026-12-05T11:20:00.500Z");
-    assert_required("check", &v);
-    assert_required("check", &as_json::check(None, &origin, &reports, &[], &[]));
+    schemas::assert_valid("check", &v);
+    schemas::assert_valid("check", &as_json::check(None, &origin, &reports, &[], &[]));
 
     let expired = check_reports(&[certificate_batch(-3 * 86_400, "unhealthy", Some("critical"))]);
     let text = human::check(&view(Some(target), &origin, &expired, &[], &[]), Style::PLAIN);
@@ -406,8 +409,8 @@ fn check_as_json_has_the_published_shape() {
     assert_eq!(all["subjects"].as_array().unwrap().len(), 3);
     assert_eq!((&all["target"], &all["status"]), (&Value::Null, &json!("unhealthy")));
     assert_eq!(all["subjects"][1]["predictions"][0]["cannot_say"], "no limit applies");
-    assert_required("check", &v);
-    assert_required("check", &all);
+    schemas::assert_valid("check", &v);
+    schemas::assert_valid("check", &all);
 }
 
 #[test]
@@ -436,7 +439,7 @@ RECOMMENDED ACTION:
     assert_eq!((&v["verdict"], &v["pattern"]), (&json!("cause_found"), &json!("memory_leak_oom")));
     assert_eq!(v["causes"][0]["score"], 0.91);
     assert_eq!(v["chain"][0]["title"], "Memory grows");
-    assert_required("why", &v);
+    schemas::assert_valid("why", &v);
 }
 
 #[test]
@@ -457,7 +460,7 @@ fn no_cause_proven_is_an_answer() {
     );
     let v = as_json::why("calm", &origin(), &report, &[]);
     assert_eq!((&v["verdict"], &v["causes"]), (&json!("no_cause_proven"), &json!([])));
-    assert_required("why", &v);
+    schemas::assert_valid("why", &v);
 }
 
 #[test]
@@ -484,68 +487,5 @@ Dry run: nothing was changed.
     assert!(text.contains("this version does not apply fixes itself"), "{text}");
     let v = as_json::fix("leaky", &origin(), &fixes, true, &[]);
     assert_eq!((&v["applied"], &v["dry_run"]), (&json!(0), &json!(true)));
-    assert_required("fix", &v);
-}
-
-/// The keys that the published schema requires are there, of the types it names, at every depth.
-fn assert_required(name: &str, v: &Value) {
-    let (_, text) = crate::schemas::SCHEMAS.iter().find(|(n, _)| *n == name).unwrap();
-    let schema: Value = serde_json::from_str(text).unwrap();
-    validate(&schema, &schema, v, name).unwrap();
-}
-
-/// The part of JSON Schema that our schemas use.
-fn validate(root: &Value, schema: &Value, v: &Value, at: &str) -> Result<(), String> {
-    if let Some(r) = schema["$ref"].as_str() {
-        return validate(root, root.pointer(r.trim_start_matches('#')).unwrap(), v, at);
-    }
-    if let Some(any) = schema["oneOf"].as_array() {
-        let errors: Vec<_> = any.iter().filter_map(|s| validate(root, s, v, at).err()).collect();
-        return if errors.len() + 1 == any.len() {
-            Ok(())
-        } else {
-            Err(format!("{at}: {errors:?}"))
-        };
-    }
-    let is = |t: &str| match t {
-        "object" => v.is_object(),
-        "array" => v.is_array(),
-        "string" => v.is_string(),
-        "number" => v.is_number(),
-        "integer" => v.is_i64(),
-        "boolean" => v.is_boolean(),
-        _ => v.is_null(),
-    };
-    let fits = match &schema["type"] {
-        Value::String(t) => is(t),
-        Value::Array(ts) => ts.iter().filter_map(Value::as_str).any(is),
-        _ => true,
-    };
-    if !fits {
-        return Err(format!("{at}: {v} is not {}", schema["type"]));
-    }
-    if let Some(values) = schema["enum"].as_array()
-        && !values.contains(v)
-    {
-        return Err(format!("{at}: {v} is none of {values:?}"));
-    }
-    if let (Some(map), Some(properties)) = (v.as_object(), schema["properties"].as_object()) {
-        for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !map.contains_key(key) {
-                return Err(format!("{at}: {key} is missing"));
-            }
-        }
-        for (key, value) in map {
-            match properties.get(key) {
-                Some(s) => validate(root, s, value, &format!("{at}.{key}"))?,
-                None => return Err(format!("{at}: {key} is not in the schema")),
-            }
-        }
-    }
-    if let (Some(items), Some(s)) = (v.as_array(), schema.get("items")) {
-        for (i, item) in items.iter().enumerate() {
-            validate(root, s, item, &format!("{at}[{i}]"))?;
-        }
-    }
-    Ok(())
+    schemas::assert_valid("fix", &v);
 }

@@ -24,6 +24,8 @@ pub use walk::parallel;
 
 pub(crate) use walk::{Forecaster, Walk};
 
+use std::slice;
+
 use crate::baseline::Baselines;
 use crate::generator::{self, Part, Run, ranges};
 use crate::{Forecast, Interval};
@@ -96,10 +98,20 @@ pub fn scoreboard(options: &ScoreOptions) -> Report {
 /// Scores on runs of the caller (recordings); the rivals are fitted on the generated training part of `options`.
 #[must_use]
 pub fn score_runs(runs: &[Run], options: &ScoreOptions) -> Report {
+    score_each(runs, options).1
+}
+
+/// As [`score_runs`], with each run by itself before all together.
+#[must_use]
+pub fn score_each(runs: &[Run], options: &ScoreOptions) -> (Vec<Report>, Report) {
     let first = runs.iter().map(first_horizon).min().unwrap_or(0);
     let baselines = fit_baselines(options, first);
     let walks = parallel(runs.len(), options.threads, |i| Walk::new(&runs[i], Some(&forecaster)));
-    report::report(runs, &walks, &baselines, options)
+    let one = |(run, walk)| {
+        report::report(slice::from_ref(run), slice::from_ref(walk), &baselines, options)
+    };
+    let each = runs.iter().zip(&walks).map(one).collect();
+    (each, report::report(runs, &walks, &baselines, options))
 }
 
 fn forecaster(_: &Run, series: &crate::Series<'_>, options: &crate::Options) -> Option<Forecast> {

@@ -6,7 +6,7 @@
 //! (which is not counted), and the evaluation is as of it.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{io::BufRead, path::Path, sync::Arc};
+use std::{io::BufRead, path::Path, sync::Arc, time::Duration};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use tapio_ingest::{Ingest, IngestOptions};
@@ -20,6 +20,10 @@ const CADENCE_US: i64 = 10_000_000;
 const LIMIT: i64 = 1 << 30;
 /// Ticks that may come after the first question.
 const MORE_POINTS: i64 = 300;
+
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -113,7 +117,8 @@ async fn hot(dir: &str, series: i64, points: i64, pattern: &str) {
     let store = Store::open(dir, true).unwrap();
     let mut options = IngestOptions::new(store.clone(), Path::new(dir).join("wal"));
     (options.flush_bytes, options.max_hot_bytes) = (usize::MAX, usize::MAX);
-    options.flush_wal_bytes = u64::MAX;
+    (options.flush_wal_bytes, options.flush_rows) = (u64::MAX, usize::MAX);
+    options.flush_interval = Duration::from_secs(86_400);
     let ingest = Ingest::open(options).await.unwrap();
     let mut options = EngineOptions::new(store, PatternCatalog::builtin().unwrap());
     options.hot = Arc::new(ingest.clone());
@@ -140,7 +145,7 @@ async fn hot(dir: &str, series: i64, points: i64, pattern: &str) {
 async fn settle() {
     loop {
         let before = cpu_ms();
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
         if cpu_ms() - before < 0.5 {
             return;
         }
