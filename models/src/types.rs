@@ -52,7 +52,8 @@ pub struct Options {
     pub seed: u64,
     /// From which side the threshold is met.
     pub direction: Direction,
-    /// No forecast is made from a series whose last row is older than this; `None`: ten times its median cadence.
+    /// No forecast is made from a series whose last row is older than this; `None`: ten times its median cadence, or if that
+    /// is longer a tenth of the time its rows span, but at most the horizon.
     pub stale_after_s: Option<f64>,
     /// Length of a cycle that is known beforehand, s: a day. `None`: only cycles that the values themselves show.
     pub season_s: Option<f64>,

@@ -25,7 +25,7 @@ use crate::{
     degraded::{Degraded, DegradedRow},
     error::Names,
     relation::Home,
-    series_runs::{Kept, SeriesRuns},
+    series_runs::{Kept, SeriesRuns, Whole},
     table::{Footers, Shared},
     udf,
 };
@@ -42,10 +42,15 @@ const KEPT_SHARE: usize = 4;
 const COSTLY_RULES: [&str; 3] =
     ["ProjectionPushdown", "extract_leaf_expressions", "push_down_leaf_projections"];
 
+/// Before this rule it is open in how many partitions a node gives its rows.
+const SETTLES_PARTITIONS: &str = "EnsureRequirements";
+
 fn with_our_rules(state: SessionState) -> SessionState {
     let keep = |name: &str| !COSTLY_RULES.contains(&name);
     let mut physical: Vec<_> =
         state.physical_optimizers().iter().filter(|r| keep(r.name())).cloned().collect();
+    let settled = physical.iter().position(|r| r.name() == SETTLES_PARTITIONS);
+    physical.insert(settled.unwrap_or(0), Arc::new(Whole));
     physical.push(Arc::new(SeriesRuns));
     let logical = state.optimizer().rules.iter().filter(|r| keep(r.name())).cloned().collect();
     SessionStateBuilder::new_from_existing(state)

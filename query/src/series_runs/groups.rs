@@ -144,6 +144,18 @@ impl Groups {
 
     /// Keys and states of all groups so far; none are left.
     pub(super) fn take(&mut self) -> Result<(ArrayRef, Vec<Vec<ArrayRef>>)> {
+        self.take_with(|accumulator| accumulator.state(EmitTo::All))
+    }
+
+    /// Keys and answers of all groups so far; none are left.
+    pub(super) fn evaluate(&mut self) -> Result<(ArrayRef, Vec<ArrayRef>)> {
+        self.take_with(|accumulator| accumulator.evaluate(EmitTo::All))
+    }
+
+    fn take_with<T>(
+        &mut self,
+        mut what: impl FnMut(&mut dyn GroupsAccumulator) -> Result<T>,
+    ) -> Result<(ArrayRef, Vec<T>)> {
         let groups = self.keys.len();
         let mut keys = self.keys.emit(EmitTo::All)?;
         let states = self.aggregates.iter_mut().map(|a| {
@@ -151,7 +163,7 @@ impl Groups {
             let fields = a.function.state_fields()?;
             let nothing: Vec<_> = fields.iter().map(|f| new_empty_array(f.data_type())).collect();
             a.accumulator.merge_batch(&nothing, &[], groups)?;
-            a.accumulator.state(EmitTo::All)
+            what(&mut *a.accumulator)
         });
         let states = states.collect::<Result<_>>()?;
         self.keys.clear_shrink(0);

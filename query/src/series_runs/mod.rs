@@ -14,11 +14,12 @@ mod groups;
 mod hot;
 mod kept;
 mod question;
+mod whole;
 
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::RecordBatch,
+    array::{ArrayRef, RecordBatch},
     datatypes::{DataType, SchemaRef},
 };
 use datafusion::{
@@ -47,6 +48,7 @@ use groups::{Groups, Inputs};
 use hot::Hot;
 pub(crate) use kept::Kept;
 use question::{Flat, with_children};
+pub(crate) use whole::Whole;
 
 /// Takes the place of the first stage of aggregations by one integer column.
 #[derive(Debug)]
@@ -262,8 +264,25 @@ impl Stage {
             return Ok(Vec::new());
         }
         let (key, states) = self.groups.take()?;
+        self.batches(key, states.into_iter().flatten())
+    }
+
+    /// All groups, with what the aggregates say of them.
+    fn answers(&mut self) -> Result<Vec<RecordBatch>> {
+        if self.groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (key, answers) = self.groups.evaluate()?;
+        self.batches(key, answers.into_iter())
+    }
+
+    fn batches(
+        &mut self,
+        key: ArrayRef,
+        columns: impl Iterator<Item = ArrayRef>,
+    ) -> Result<Vec<RecordBatch>> {
         self.memory.free();
-        let columns = [key].into_iter().chain(states.into_iter().flatten()).collect();
+        let columns = [key].into_iter().chain(columns).collect();
         let all = RecordBatch::try_new(self.schema.clone(), columns)?;
         let starts = (0..all.num_rows()).step_by(self.batch_size);
         Ok(starts.map(|at| all.slice(at, self.batch_size.min(all.num_rows() - at))).collect())

@@ -102,6 +102,14 @@ impl Leaf {
         }
     }
 
+    /// Whether there is no row in a file; false where that is not known.
+    pub(super) async fn is_all_hot(&self, context: &TaskContext) -> Result<bool> {
+        match self {
+            Self::Now(_) => Ok(false),
+            Self::Late(scan) => scan.is_all_hot(context).await,
+        }
+    }
+
     /// The columns of a hot batch that the plan reads.
     pub(super) fn project(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let projection = match self {
@@ -155,6 +163,11 @@ impl Flat {
             conditions,
         };
         Some((flat, path))
+    }
+
+    /// Whether hot rows could be taken that are looked up when the plan runs.
+    pub(super) fn is_late(a: &AggregateExec) -> bool {
+        Self::find(a, false).is_some_and(|(flat, _)| matches!(flat.leaf, Leaf::Late(_)))
     }
 
     /// That of a plan made by [`Flat::take`].

@@ -119,6 +119,11 @@ impl LateScan {
         Ok(self.looked_up(context).await?.hot)
     }
 
+    /// Whether this run finds no file.
+    pub(crate) async fn is_all_hot(&self, context: &TaskContext) -> Result<bool> {
+        Ok(self.looked_up(context).await?.files.is_none())
+    }
+
     pub(crate) fn table(&self) -> &TapioTable {
         &self.table
     }

@@ -214,7 +214,8 @@ async fn states_are_kept_from_the_second_time_on_and_go_with_their_batch() {
 async fn without_memory_for_states_the_answer_is_the_same() {
     let mut writer = Writer { store: Store::memory(), hot: Arc::default(), sequence: 0, stored: 0 };
     let mut little = options(writer.store.clone(), writer.hot.clone());
-    little.memory_limit = Some(16 << 20);
+    // A sort alone asks for 10 MiB.
+    little.memory_limit = Some(24 << 20);
     let engine = Engine::new(options(writer.store.clone(), writer.hot.clone())).unwrap();
     let little = Engine::new(little).unwrap();
     for t in 0..60 {
@@ -228,5 +229,5 @@ async fn without_memory_for_states_the_answer_is_the_same() {
         }
     }
     let ((few, bytes), (all, _)) = (little.kept_states(), engine.kept_states());
-    assert!(few > 0 && few < all && bytes <= 4 << 20, "{few} of {all}, {bytes} bytes");
+    assert!(few > 0 && few < all && bytes <= 6 << 20, "{few} of {all}, {bytes} bytes");
 }
