@@ -1,16 +1,13 @@
 //! What all sessions of an engine are made from.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-};
+use std::sync::{Arc, Weak};
 
 use datafusion::{
     catalog::{
         CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
-        MemorySchemaProvider, SchemaProvider, TableFunction,
+        MemorySchemaProvider, SchemaProvider,
     },
-    execution::{FunctionRegistry, SessionState, SessionStateBuilder},
+    execution::{FunctionRegistry, SessionState},
 };
 use tapio_sql::PatternCatalog;
 use tapio_store::TableLog;
@@ -62,27 +59,27 @@ impl Home {
         let _ = catalog.register_schema(SCHEMA, Arc::new(schema));
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
-        let mut state = SessionStateBuilder::new_from_existing(self.base.clone())
-            .with_catalog_list(Arc::new(catalogs))
-            .with_table_functions(self.table_functions(&place))
-            .build();
+        let mut state = self.base.clone();
+        state.register_catalog_list(Arc::new(catalogs));
+        for function in self.functions(&place) {
+            state.register_udtf(&function.name.clone(), Arc::new(function));
+        }
         // Cannot fail: a session takes every function.
         let _ = state.register_udf(Arc::new(read_clock(clock)));
         state
     }
 
-    fn table_functions(&self, place: &Place) -> HashMap<String, Arc<TableFunction>> {
-        let mut functions = self.base.table_functions().clone();
+    /// Our table functions.
+    fn functions(&self, place: &Place) -> Vec<Function> {
+        let mut functions = Vec::new();
         let mut add = |name: &str, parameters: &[tapio_sql::Parameter], kind: Kind| {
-            let function = Function {
+            functions.push(Function {
                 name: name.to_owned(),
                 parameters: parameters.to_vec(),
                 kind,
                 home: self.me.clone(),
                 place: place.clone(),
-            };
-            let function = TableFunction::new(name.to_owned(), Arc::new(function));
-            functions.insert(name.to_owned(), Arc::new(function));
+            });
         };
         add("tapio_findings", &[], Kind::Findings);
         add("tapio_patterns", &[], Kind::Patterns);
@@ -107,8 +104,9 @@ impl Home {
             .cloned()
             .collect();
         functions.sort();
-        let mut table_functions: Vec<String> =
-            self.table_functions(&Place::Statement { as_of: 0 }).into_keys().collect();
+        let ours = self.functions(&Place::Statement { as_of: 0 });
+        let mut table_functions: Vec<String> = ours.into_iter().map(|f| f.name).collect();
+        table_functions.extend(self.base.table_functions().keys().cloned());
         table_functions.sort();
         let tables = self.logs.iter().map(|l| l.def().name.clone()).collect();
         Names { tables, table_functions, functions }

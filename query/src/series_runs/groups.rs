@@ -12,14 +12,11 @@ use datafusion::{
     logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr},
     physical_plan::aggregates::{
-        AggregateExec,
-        group_values::{GroupValues, new_group_values},
-        order::GroupOrdering,
+        AggregateExec, group_values::new_group_values, order::GroupOrdering,
     },
 };
 
-/// Orders of keys that are known again: that of the collectors, that of sorted batches, and one to spare.
-const ORDERS: usize = 3;
+use super::keys::{Keys, Orders};
 
 type Expr = Arc<dyn PhysicalExpr>;
 
@@ -48,29 +45,28 @@ struct Aggregate {
 }
 
 pub(super) struct Groups {
-    keys: Box<dyn GroupValues>,
+    keys: Keys,
     aggregates: Vec<Aggregate>,
-    /// Group of every row of a batch, and of every run.
+    /// Group of every row of a batch.
     of_rows: Vec<usize>,
-    of_runs: Vec<usize>,
-    /// Groups of keys that came before.
-    orders: Vec<(ArrayRef, Vec<usize>)>,
 }
 
 impl Groups {
-    /// Of these aggregates of an aggregation.
-    pub(super) fn new(a: &AggregateExec, which: impl Iterator<Item = usize>) -> Result<Self> {
+    /// Of these aggregates of an aggregation. `orders`: of keys that may come again.
+    pub(super) fn new(
+        a: &AggregateExec,
+        which: impl Iterator<Item = usize>,
+        orders: Arc<Orders>,
+    ) -> Result<Self> {
         let key_schema = a.group_expr().group_schema(&a.input_schema())?;
         let aggregates = which.map(|i| {
             let function = a.aggr_expr()[i].clone();
             Ok(Aggregate { accumulator: function.create_groups_accumulator()?, function })
         });
         Ok(Self {
-            keys: new_group_values(key_schema, &GroupOrdering::None)?,
+            keys: Keys::new(new_group_values(key_schema, &GroupOrdering::None)?, orders),
             aggregates: aggregates.collect::<Result<_>>()?,
             of_rows: Vec::new(),
-            of_runs: Vec::new(),
-            orders: Vec::new(),
         })
     }
 
@@ -91,10 +87,10 @@ impl Groups {
             true => key,
             false => take(&key, &UInt32Array::from_iter_values(firsts.iter().copied()), None)?,
         };
-        self.keys.intern(&[heads], &mut self.of_runs)?;
+        let of_runs = self.keys.groups_of(&heads, false)?;
         self.of_rows.clear();
         let ends = firsts.iter().skip(1).map(|f| *f as usize).chain([rows]);
-        for (group, end) in self.of_runs.iter().zip(ends) {
+        for (group, end) in of_runs.iter().zip(ends) {
             self.of_rows.resize(end, *group);
         }
         let groups = self.keys.len();
@@ -115,31 +111,20 @@ impl Groups {
         keys: &ArrayRef,
         states: impl Iterator<Item = (usize, &'a [ArrayRef])>,
     ) -> Result<()> {
-        let at = match self.orders.iter().position(|(k, _)| Arc::ptr_eq(k, keys) || k == keys) {
-            Some(at) => at,
-            None => {
-                let mut groups = Vec::new();
-                self.keys.intern(std::slice::from_ref(keys), &mut groups)?;
-                self.orders.truncate(ORDERS - 1);
-                self.orders.insert(0, (keys.clone(), groups));
-                0
-            }
-        };
+        let groups = self.keys.groups_of(keys, true)?;
         for (i, state) in states {
-            let groups = &self.orders[at].1;
-            self.aggregates[i].accumulator.merge_batch(state, groups, self.keys.len())?;
+            self.aggregates[i].accumulator.merge_batch(state, &groups, self.keys.len())?;
         }
         Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.len() == 0
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let orders = self.orders.iter().map(|(k, g)| k.get_array_memory_size() + 8 * g.capacity());
         let states = self.aggregates.iter().map(|a| a.accumulator.size());
-        self.keys.size() + states.sum::<usize>() + orders.sum::<usize>()
+        self.keys.bytes() + states.sum::<usize>()
     }
 
     /// Keys and states of all groups so far; none are left.
@@ -157,7 +142,6 @@ impl Groups {
         mut what: impl FnMut(&mut dyn GroupsAccumulator) -> Result<T>,
     ) -> Result<(ArrayRef, Vec<T>)> {
         let groups = self.keys.len();
-        let mut keys = self.keys.emit(EmitTo::All)?;
         let states = self.aggregates.iter_mut().map(|a| {
             // One that wanted no row of the newest groups has not heard of them.
             let fields = a.function.state_fields()?;
@@ -166,12 +150,7 @@ impl Groups {
             what(&mut *a.accumulator)
         });
         let states = states.collect::<Result<_>>()?;
-        self.keys.clear_shrink(0);
-        self.orders.clear();
-        match keys.pop() {
-            Some(key) if keys.is_empty() => Ok((key, states)),
-            _ => internal_err!("groups by one column"),
-        }
+        Ok((self.keys.take()?, states))
     }
 }
 

@@ -80,7 +80,7 @@ impl Hot {
                 None => return Ok(before),
             }
         }
-        let mut groups = Groups::new(a, self.timed.distinct.iter().copied())?;
+        let mut groups = self.distinct_groups(a)?;
         for state in states {
             let columns = state.columns.iter().map(Vec::as_slice).enumerate();
             groups.merge(&state.keys, columns)?;
@@ -135,6 +135,11 @@ impl Hot {
         Ok(true)
     }
 
+    /// Of what is asked apart from times.
+    fn distinct_groups(&self, a: &AggregateExec) -> Result<Groups> {
+        Groups::new(a, self.timed.distinct.iter().copied(), self.flat.leaf.kept().orders())
+    }
+
     /// The state of all rows of the batch; `None` if it is not kept.
     fn state(&mut self, a: &AggregateExec, piece: &Piece) -> Result<Option<Arc<State>>> {
         let (Some(name), Some(token)) = (self.name, &piece.token) else { return Ok(None) };
@@ -145,7 +150,7 @@ impl Hot {
         if self.is_full {
             return Ok(None);
         }
-        let mut groups = Groups::new(a, self.timed.distinct.iter().copied())?;
+        let mut groups = self.distinct_groups(a)?;
         let rows = self.rows(piece, Times::ALL)?;
         groups.add(&self.timed.distinct_inputs, &rows, |_| true)?;
         let (keys, columns) = groups.take()?;

@@ -8,10 +8,12 @@ use std::{
 use arrow::array::{Array, ArrayRef};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 
-use super::question::Question;
+use super::{keys::Orders, question::Question};
 
 /// Questions that are remembered; the one that was not asked for the longest time goes first.
 const QUESTIONS: usize = 64;
+/// Orders of keys may take this share of what states may.
+const ORDERS_SHARE: usize = 4;
 /// A question that was not asked while so many others were gives its memory to one that is asked.
 const STALE: u64 = 64;
 
@@ -40,6 +42,7 @@ pub(super) struct Name(u64);
 pub(crate) struct Kept {
     inner: Mutex<Inner>,
     most_bytes: usize,
+    orders: Arc<Orders>,
 }
 
 #[derive(Debug)]
@@ -108,7 +111,14 @@ impl Kept {
             merged: HashMap::new(),
             memory: MemoryConsumer::new("states of hot batches").register(pool),
         };
-        Self { inner: Mutex::new(inner), most_bytes }
+        let orders = MemoryConsumer::new("orders of series").register(pool);
+        let orders = Arc::new(Orders::new(orders, most_bytes / ORDERS_SHARE));
+        Self { inner: Mutex::new(inner), most_bytes, orders }
+    }
+
+    /// Orders of keys that came before.
+    pub(super) fn orders(&self) -> Arc<Orders> {
+        self.orders.clone()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

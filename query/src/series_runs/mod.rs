@@ -13,6 +13,7 @@
 mod groups;
 mod hot;
 mod kept;
+mod keys;
 mod question;
 mod whole;
 
@@ -47,6 +48,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use groups::{Groups, Inputs};
 use hot::Hot;
 pub(crate) use kept::Kept;
+use keys::Orders;
 use question::{Flat, with_children};
 pub(crate) use whole::Whole;
 
@@ -171,13 +173,15 @@ impl ExecutionPlan for SeriesRunsExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let a = self.aggregate()?;
+        // States are merged in one place: their cost is that of the groups, not of the rows.
+        let flat = (partition == 0).then(|| Flat::taken(a)).flatten();
+        let orders = flat.as_ref().map_or_else(Orders::none, |f| f.leaf.kept().orders());
         let run = Run {
-            // States are merged in one place: their cost is that of the groups, not of the rows.
-            flat: (partition == 0).then(|| Flat::taken(a)).flatten(),
+            flat,
             hot: None,
             inputs: Inputs::of(a)?,
             input: a.input().execute(partition, context.clone())?,
-            stage: Some(Stage::new(a, self.schema(), partition, &context)?),
+            stage: Some(Stage::new(a, self.schema(), orders, partition, &context)?),
             plan: self.clone(),
             context,
         };
@@ -241,11 +245,12 @@ impl Stage {
     fn new(
         a: &AggregateExec,
         schema: SchemaRef,
+        orders: Arc<Orders>,
         partition: usize,
         context: &TaskContext,
     ) -> Result<Self> {
         Ok(Self {
-            groups: Groups::new(a, 0..a.aggr_expr().len())?,
+            groups: Groups::new(a, 0..a.aggr_expr().len(), orders)?,
             schema,
             batch_size: context.session_config().batch_size().max(1),
             memory: MemoryConsumer::new(format!("SeriesRuns[{partition}]"))

@@ -175,7 +175,7 @@ impl SeriesRunsExec {
         if !flat.leaf.is_all_hot(context).await? {
             return Ok(None);
         }
-        let mut stage = Stage::new(a, schema.clone(), 0, context)?;
+        let mut stage = Stage::new(a, schema.clone(), flat.leaf.kept().orders(), 0, context)?;
         let mut hot = Hot::new(flat, a, context, &mut stage.groups).await?;
         while hot.add_next(a, &mut stage.groups)? {
             if stage.is_too_large() {

@@ -198,19 +198,22 @@ impl GroupsAccumulator for LinearGroups {
     fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
         self.grow(total);
         let sums = values[0].as_fixed_size_binary();
-        for (i, g) in groups.iter().enumerate() {
-            let Ok(bytes) = sums.value(i).try_into() else {
-                return exec_err!("the state of a sum has {} bytes", sums.value(i).len());
-            };
+        let (each, rest) = sums.value_data().as_chunks();
+        if each.len() != groups.len() || !rest.is_empty() {
+            return exec_err!("the state of a sum has {} bytes", sums.value_length());
+        }
+        for (bytes, g) in each.iter().zip(groups) {
             self.sums[*g].merge(&Moments::from_bytes(ORIGIN_US, bytes));
         }
         if self.answer == Answer::Crossing {
-            let ts = values[1].as_primitive::<Int64Type>();
-            let threshold = values[2].as_primitive::<Float64Type>();
-            let at = values[3].as_primitive::<Int64Type>();
-            for (i, g) in groups.iter().enumerate() {
-                let row = (ts.value(i), threshold.value(i), at.value(i));
-                self.newest[*g] = newer(self.newest[*g], row);
+            let ts = values[1].as_primitive::<Int64Type>().values();
+            let threshold = values[2].as_primitive::<Float64Type>().values();
+            let at = values[3].as_primitive::<Int64Type>().values();
+            let rows = ts.iter().zip(threshold).zip(at).map(|((t, limit), at)| (*t, *limit, *at));
+            for (row, g) in rows.zip(groups) {
+                let newest = &mut self.newest[*g];
+                // Mostly states come in the order of time.
+                *newest = if row.0 > newest.0 { row } else { newer(*newest, row) };
             }
         }
         Ok(())
