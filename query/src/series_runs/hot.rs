@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, AsArray, BooleanArray, RecordBatch},
+    array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array},
     buffer::BooleanBuffer,
-    compute::filter_record_batch,
+    compute::{filter_record_batch, take_record_batch},
     datatypes::TimestampMicrosecondType,
 };
 use datafusion::{
@@ -18,6 +18,7 @@ use super::{
     groups::Groups,
     kept::{Name, State},
     question::{Flat, Side, Timed, Times},
+    suffixes::{Suffix, Suffixes, starts},
 };
 use crate::table::Piece;
 
@@ -36,6 +37,8 @@ pub(super) struct Hot {
     next: usize,
     /// How many of the batches within the times are part of the merged state.
     merged: usize,
+    /// Batches of which suffixes were of use.
+    used: Vec<usize>,
 }
 
 impl Hot {
@@ -49,7 +52,16 @@ impl Hot {
         let pieces = flat.leaf.pieces(context).await?;
         let (timed, question) = flat.question(a)?;
         let name = flat.leaf.kept().ask(question);
-        let mut hot = Self { flat, timed, name, is_full: false, pieces, next: 0, merged: 0 };
+        let mut hot = Self {
+            flat,
+            timed,
+            name,
+            is_full: false,
+            pieces,
+            next: 0,
+            merged: 0,
+            used: Vec::new(),
+        };
         if let Some(state) = hot.merge(a)? {
             let all = (0..hot.timed.times.len()).filter(|i| hot.timed.times[*i] == Times::ALL);
             groups.merge(&state.keys, hot.timed.columns(&state, all))?;
@@ -95,7 +107,12 @@ impl Hot {
     /// Adds the next batch; false if there is none.
     pub(super) fn add_next(&mut self, a: &AggregateExec, groups: &mut Groups) -> Result<bool> {
         let pieces = self.pieces.clone();
-        let Some(piece) = pieces.get(self.next) else { return Ok(false) };
+        let Some(piece) = pieces.get(self.next) else {
+            if let Some(name) = self.name {
+                self.flat.leaf.kept().keep_suffixes(name, &self.used);
+            }
+            return Ok(false);
+        };
         self.next += 1;
         let range = piece.ts_range;
         let within = self.timed.within.side(range);
@@ -118,21 +135,93 @@ impl Hot {
                     let left = (0..times.len()).filter(|i| is_left(*i));
                     groups.merge(&state.keys, self.timed.columns(&state, left))?;
                 }
-                None => {
-                    let rows = self.rows(piece, self.timed.within)?;
-                    groups.add(&self.timed.inputs, &rows, is_left)?;
-                }
+                None => self.add_part(a, piece, self.timed.within, groups, is_left)?,
             }
         }
         let mut done: Vec<Times> = Vec::new();
         for own in times.iter().filter(|t| t.side(range) == Side::Across) {
             if !done.contains(own) {
                 done.push(*own);
-                let rows = self.rows(piece, self.timed.within.and(*own))?;
-                groups.add(&self.timed.inputs, &rows, |i| times[i] == *own)?;
+                let part = self.timed.within.and(*own);
+                self.add_part(a, piece, part, groups, |i| times[i] == *own)?;
             }
         }
         Ok(true)
+    }
+
+    /// Adds the rows within these times to those aggregates that want them.
+    fn add_part(
+        &mut self,
+        a: &AggregateExec,
+        piece: &Piece,
+        mut times: Times,
+        groups: &mut Groups,
+        wants: impl Fn(usize) -> bool,
+    ) -> Result<()> {
+        if let Some(suffixes) = self.suffixes(a, piece, times)?
+            && let Some(suffix) = suffixes.from(times.first)
+        {
+            let wanting = (0..self.timed.times.len()).filter(|i| wants(*i));
+            groups.merge(&suffix.state.keys, self.timed.columns(&suffix.state, wanting))?;
+            if suffix.before < times.first {
+                return Ok(());
+            }
+            times.last = suffix.before;
+        }
+        let rows = self.rows(piece, times)?;
+        groups.add(&self.timed.inputs, &rows, wants)
+    }
+
+    /// What the batch holds from each of its times on, if its end is within these times; `None` if that is not kept.
+    fn suffixes(
+        &mut self,
+        a: &AggregateExec,
+        piece: &Piece,
+        times: Times,
+    ) -> Result<Option<Arc<Suffixes>>> {
+        let (Some(name), Some(token)) = (self.name, &piece.token) else { return Ok(None) };
+        let Some((first, last)) = piece.ts_range else { return Ok(None) };
+        let Some(ts) = piece.batch.column_by_name("ts") else { return Ok(None) };
+        if times.first <= first || times.last < last {
+            return Ok(None);
+        }
+        let kept = self.flat.leaf.kept().clone();
+        self.used.push(token.as_ptr().addr());
+        if let Some(suffixes) = kept.suffixes(name, token) {
+            return Ok(Some(suffixes));
+        }
+        if self.is_full {
+            return Ok(None);
+        }
+        let ts = ts.as_primitive::<TimestampMicrosecondType>();
+        let starts = starts(ts.iter().flatten().collect());
+        // Of rows before the first start nobody asks for a suffix.
+        let mut places = vec![Vec::new(); starts.len() + 1];
+        for (row, t) in ts.iter().enumerate() {
+            if let Some(t) = t {
+                places[starts.partition_point(|(start, _)| *start <= t)].push(row as u32);
+            }
+        }
+        let all = self.flat.leaf.project(&piece.batch)?;
+        let mut groups = self.distinct_groups(a)?;
+        let (mut parts, wanted) = (Vec::new(), starts.len());
+        for ((start, before), places) in starts.into_iter().zip(places.drain(1..)).rev() {
+            let rows = take_record_batch(&all, &UInt32Array::from(places))?;
+            groups.add(&self.timed.distinct_inputs, &self.that_hold(rows)?, |_| true)?;
+            let (keys, columns) = groups.take()?;
+            let state = Arc::new(State { keys, columns });
+            groups.merge(&state.keys, state.columns.iter().map(Vec::as_slice).enumerate())?;
+            // The first is the smallest one.
+            if parts.is_empty() && wanted * state.bytes() > kept.room() {
+                self.is_full = true;
+                return Ok(None);
+            }
+            parts.push(Suffix { start, before, state });
+        }
+        parts.reverse();
+        let suffixes = Arc::new(Suffixes::new(parts));
+        self.is_full = !kept.put_suffixes(name, token, &suffixes);
+        Ok(Some(suffixes))
     }
 
     /// Of what is asked apart from times.
@@ -172,6 +261,11 @@ impl Hot {
             // A NULL counts no more than a time outside.
             rows = filter_record_batch(&rows, &BooleanArray::new(counts, ts.nulls().cloned()))?;
         }
+        self.that_hold(rows)
+    }
+
+    /// Those that meet the conditions.
+    fn that_hold(&self, mut rows: RecordBatch) -> Result<RecordBatch> {
         if let Some(condition) = &self.timed.condition {
             let holds = condition.evaluate(&rows)?.into_array(rows.num_rows())?;
             let holds = as_boolean_array(&holds)?;

@@ -8,7 +8,7 @@ use std::{
 use arrow::array::{Array, ArrayRef};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 
-use super::{keys::Orders, question::Question};
+use super::{keys::Orders, question::Question, suffixes::Suffixes};
 
 /// Questions that are remembered; the one that was not asked for the longest time goes first.
 const QUESTIONS: usize = 64;
@@ -27,7 +27,7 @@ pub(super) struct State {
 }
 
 impl State {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let columns = self.columns.iter().flatten().chain([&self.keys]);
         columns.map(|c| c.get_array_memory_size()).sum()
     }
@@ -50,9 +50,11 @@ struct Inner {
     /// The last one was asked last.
     questions: VecDeque<Remembered>,
     asked: u64,
-    states: HashMap<(Name, usize), Entry>,
+    states: HashMap<(Name, usize), Entry<State>>,
+    /// Of batches that lie across a border of the times.
+    suffixes: HashMap<(Name, usize), Entry<Suffixes>>,
     /// States of several batches, merged: the first that counted in an earlier run.
-    merged: HashMap<Name, Entry>,
+    merged: HashMap<Name, Entry<State>>,
     /// Of all states.
     memory: MemoryReservation,
 }
@@ -65,25 +67,27 @@ struct Remembered {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<T> {
     /// While they are here, no other batch has their addresses.
     tokens: Vec<Weak<()>>,
-    state: Arc<State>,
+    state: Arc<T>,
     bytes: usize,
 }
 
 impl Inner {
-    fn drop_states(&mut self, gone: impl Fn(&Name, &Entry) -> bool) {
+    /// `gone`: by question and batches.
+    fn drop_states(&mut self, gone: impl Fn(&Name, &[Weak<()>]) -> bool) {
         let memory = &self.memory;
-        let stays = |name: &Name, entry: &Entry| {
-            let gone = gone(name, entry);
+        let stays = |name: &Name, tokens: &[Weak<()>], bytes: usize| {
+            let gone = gone(name, tokens);
             if gone {
-                memory.shrink(entry.bytes);
+                memory.shrink(bytes);
             }
             !gone
         };
-        self.states.retain(|(name, _), entry| stays(name, entry));
-        self.merged.retain(|name, entry| stays(name, entry));
+        self.states.retain(|(name, _), e| stays(name, &e.tokens, e.bytes));
+        self.suffixes.retain(|(name, _), e| stays(name, &e.tokens, e.bytes));
+        self.merged.retain(|name, e| stays(name, &e.tokens, e.bytes));
     }
 
     /// Takes so many bytes, if need be from questions that nobody asks any more; `None` if they cannot be had.
@@ -108,6 +112,7 @@ impl Kept {
             questions: VecDeque::new(),
             asked: 0,
             states: HashMap::new(),
+            suffixes: HashMap::new(),
             merged: HashMap::new(),
             memory: MemoryConsumer::new("states of hot batches").register(pool),
         };
@@ -128,7 +133,7 @@ impl Kept {
     /// The name of the question if it was asked before: what is asked once is not worth keeping.
     pub(super) fn ask(&self, question: Question) -> Option<Name> {
         let mut inner = self.inner();
-        inner.drop_states(|_, e| e.tokens.iter().any(|t| t.strong_count() == 0));
+        inner.drop_states(|_, tokens| tokens.iter().any(|t| t.strong_count() == 0));
         inner.asked += 1;
         let asked_at = inner.asked;
         if let Some(at) = inner.questions.iter().rposition(|r| r.question == question)
@@ -152,6 +157,11 @@ impl Kept {
         inner.states.get(&(name, token.as_ptr().addr())).map(|e| e.state.clone())
     }
 
+    /// Bytes that nothing takes yet.
+    pub(super) fn room(&self) -> usize {
+        self.most_bytes.saturating_sub(self.inner().memory.size())
+    }
+
     /// Keeps the state of a batch; false if there is no room for it.
     pub(super) fn put(&self, name: Name, token: &Weak<()>, state: &Arc<State>) -> bool {
         let mut inner = self.inner();
@@ -163,6 +173,37 @@ impl Kept {
         let entry = Entry { tokens: vec![token.clone()], state: state.clone(), bytes };
         inner.states.insert(place, entry);
         true
+    }
+
+    pub(super) fn suffixes(&self, name: Name, token: &Weak<()>) -> Option<Arc<Suffixes>> {
+        let inner = self.inner();
+        inner.suffixes.get(&(name, token.as_ptr().addr())).map(|e| e.state.clone())
+    }
+
+    /// Keeps the suffixes of a batch; false if there is no room for them.
+    pub(super) fn put_suffixes(&self, name: Name, token: &Weak<()>, state: &Arc<Suffixes>) -> bool {
+        let mut inner = self.inner();
+        let place = (name, token.as_ptr().addr());
+        if inner.suffixes.contains_key(&place) {
+            return true;
+        }
+        let Some(bytes) = inner.make_room(state.bytes(), self.most_bytes) else { return false };
+        let entry = Entry { tokens: vec![token.clone()], state: state.clone(), bytes };
+        inner.suffixes.insert(place, entry);
+        true
+    }
+
+    /// Only the suffixes of these batches were of use in the newest run.
+    pub(super) fn keep_suffixes(&self, name: Name, used: &[usize]) {
+        let mut inner = self.inner();
+        let Inner { suffixes, memory, .. } = &mut *inner;
+        suffixes.retain(|(n, token), entry| {
+            let stays = *n != name || used.contains(token);
+            if !stays {
+                memory.shrink(entry.bytes);
+            }
+            stays
+        });
     }
 
     /// The merged state of the first of these batches, and of how many.
