@@ -235,6 +235,23 @@ fn cannot_say() {
     assert_eq!(stale, CannotSay::Stale { age_s: 59.0, limit_s: 10.0 });
     assert_eq!(stale.code(), "stale");
     assert_eq!(stale.to_string(), "the newest point is 59 s old, at most 10 s are accepted");
+    // A gap of a tenth of the history is not too long, unless the horizon is shorter.
+    let ts: Vec<i64> = (0..1_000).map(|i| i * 1_000_000).collect();
+    let leak: Vec<f64> = (0..1_000).map(f64::from).collect();
+    let limit = vec![2_000.0; 1_000];
+    let series = crate::Series { ts_us: &ts, value: &leak, threshold: &limit };
+    let after = |gap_s: i64, horizon_s: f64| {
+        let options =
+            crate::Options { as_of_us: (999 + gap_s) * 1_000_000, horizon_s, ..Default::default() };
+        crate::time_to_threshold(&series, &options)
+    };
+    let forecast = after(99, 900.0).unwrap();
+    assert!((forecast.eta_s.unwrap() - 902.0).abs() < 45.0, "{:?}", forecast.eta_s);
+    let limit_s = |gap_s, horizon_s| match after(gap_s, horizon_s) {
+        Err(CannotSay::Stale { limit_s, .. }) => limit_s,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((limit_s(101, 900.0), limit_s(61, 60.0)), (99.9, 60.0));
     let series = crate::Series { ts_us: &[0], value: &[], threshold: &[1.0] };
     assert_eq!(
         crate::time_to_threshold(&series, &crate::Options::default()).unwrap_err().code(),

@@ -212,15 +212,14 @@ impl Hot {
             let state = Arc::new(State { keys, columns });
             groups.merge(&state.keys, state.columns.iter().map(Vec::as_slice).enumerate())?;
             // The first is the smallest one.
-            if parts.is_empty() && wanted * state.bytes() > kept.room() {
-                self.is_full = true;
+            if parts.is_empty() && wanted * state.bytes() > kept.room_for_suffixes() {
                 return Ok(None);
             }
             parts.push(Suffix { start, before, state });
         }
         parts.reverse();
         let suffixes = Arc::new(Suffixes::new(parts));
-        self.is_full = !kept.put_suffixes(name, token, &suffixes);
+        kept.put_suffixes(name, token, &suffixes);
         Ok(Some(suffixes))
     }
 

@@ -157,9 +157,9 @@ impl Kept {
         inner.states.get(&(name, token.as_ptr().addr())).map(|e| e.state.clone())
     }
 
-    /// Bytes that nothing takes yet.
-    pub(super) fn room(&self) -> usize {
-        self.most_bytes.saturating_sub(self.inner().memory.size())
+    /// Bytes that suffixes may take: states are of more use, so half of all is theirs alone.
+    pub(super) fn room_for_suffixes(&self) -> usize {
+        (self.most_bytes / 2).saturating_sub(self.inner().memory.size())
     }
 
     /// Keeps the state of a batch; false if there is no room for it.
@@ -180,17 +180,16 @@ impl Kept {
         inner.suffixes.get(&(name, token.as_ptr().addr())).map(|e| e.state.clone())
     }
 
-    /// Keeps the suffixes of a batch; false if there is no room for them.
-    pub(super) fn put_suffixes(&self, name: Name, token: &Weak<()>, state: &Arc<Suffixes>) -> bool {
+    /// Keeps the suffixes of a batch, if there is room for them.
+    pub(super) fn put_suffixes(&self, name: Name, token: &Weak<()>, state: &Arc<Suffixes>) {
         let mut inner = self.inner();
         let place = (name, token.as_ptr().addr());
-        if inner.suffixes.contains_key(&place) {
-            return true;
+        if !inner.suffixes.contains_key(&place)
+            && let Some(bytes) = inner.make_room(state.bytes(), self.most_bytes)
+        {
+            let entry = Entry { tokens: vec![token.clone()], state: state.clone(), bytes };
+            inner.suffixes.insert(place, entry);
         }
-        let Some(bytes) = inner.make_room(state.bytes(), self.most_bytes) else { return false };
-        let entry = Entry { tokens: vec![token.clone()], state: state.clone(), bytes };
-        inner.suffixes.insert(place, entry);
-        true
     }
 
     /// Only the suffixes of these batches were of use in the newest run.
