@@ -194,8 +194,7 @@ impl Hot {
             return Ok(None);
         }
         let ts = ts.as_primitive::<TimestampMicrosecondType>();
-        let starts = starts(ts.iter().flatten().collect());
-        // Of rows before the first start nobody asks for a suffix.
+        let starts = starts(ts.iter().flatten(), times.first);
         let mut places = vec![Vec::new(); starts.len() + 1];
         for (row, t) in ts.iter().enumerate() {
             if let Some(t) = t {

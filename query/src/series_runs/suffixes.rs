@@ -42,14 +42,16 @@ impl Suffixes {
     }
 }
 
-/// Where suffixes begin in rows with these times, rising, each with the newest time before it.
-pub(super) fn starts(mut times: Vec<i64>) -> Vec<(i64, i64)> {
+/// Where suffixes begin in rows with these times, rising, each with the newest time before it. Times before `first` are
+/// left out: the next question asks about later ones.
+pub(super) fn starts(times: impl Iterator<Item = i64>, first: i64) -> Vec<(i64, i64)> {
+    let mut times: Vec<i64> = times.filter(|t| *t >= first).collect();
     times.sort_unstable();
     times.dedup();
-    let later = times.len().saturating_sub(1);
-    let n = later.min(STARTS);
-    let place = |i: usize| if later <= STARTS { i } else { i * times.len() / (STARTS + 1) };
-    (1..=n).map(place).map(|i| (times[i], times[i - 1])).collect()
+    let n = times.len().min(STARTS);
+    let place = |i: usize| i * times.len() / n;
+    let before = |i: usize| if i == 0 { first.saturating_sub(1) } else { times[i - 1] };
+    (0..n).map(place).map(|i| (times[i], before(i))).collect()
 }
 
 #[cfg(test)]
@@ -57,14 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suffixes_begin_at_each_later_time_or_evenly() {
-        assert_eq!(starts(vec![]), []);
-        assert_eq!(starts(vec![7, 7]), []);
-        assert_eq!(starts(vec![5, 9, 7, 5]), [(7, 5), (9, 7)]);
-        let many = starts((0..170).rev().collect());
+    fn suffixes_begin_at_each_time_that_counts_or_evenly() {
+        let of = |times: &[i64], first| starts(times.iter().copied(), first);
+        assert_eq!(of(&[], 0), []);
+        assert_eq!(of(&[7, 7], 8), []);
+        assert_eq!(of(&[5, 9, 7, 5], 6), [(7, 5), (9, 7)]);
+        let many = starts((0..170).rev(), 10);
         assert_eq!(many.len(), STARTS);
-        assert_eq!((many[0], many[15]), ((10, 9), (160, 159)));
-        assert_eq!(starts((0..17).collect()).len(), 16);
-        assert_eq!(starts((0..18).collect()).len(), 16);
+        assert_eq!((many[0], many[1], many[15]), ((10, 9), (20, 19), (160, 159)));
     }
 }

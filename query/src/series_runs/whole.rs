@@ -11,6 +11,7 @@ use datafusion::{
     common::{
         Result,
         config::ConfigOptions,
+        internal_err,
         tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
     execution::{SendableRecordBatchStream, TaskContext},
@@ -146,6 +147,9 @@ impl ExecutionPlan for WholeExec {
         _partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        if self.stages.properties().output_partitioning().partition_count() != 1 {
+            return internal_err!("{} needs one partition", self.name());
+        }
         let (schema, stages, first) = (self.schema(), self.stages.clone(), self.first_stage());
         let answer = schema.clone();
         let rows = async move {
