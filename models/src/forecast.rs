@@ -68,7 +68,7 @@ pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, Cannot
     if threshold == f64::INFINITY {
         return Err(CannotSay::NoThreshold);
     }
-    let limit_s = options.stale_after_s.unwrap_or_else(|| stale_after(rows, options.horizon_s));
+    let limit_s = options.stale_after_s.unwrap_or_else(|| stale_after(rows, options));
     let age_s = -rows.t[n - 1];
     if n > 1 && age_s > limit_s {
         return Err(CannotSay::Stale { age_s, limit_s });
@@ -91,13 +91,11 @@ pub(crate) fn of_rows(rows: &Rows, options: &Options) -> Result<Forecast, Cannot
 
 /// Rows of so many cadences ago are new enough.
 const STALE_CADENCES: f64 = 10.0;
-/// So are rows that lie back by this share of the time they span: a gap that is short beside the history.
-const STALE_SHARE: f64 = 0.1;
 
 /// Default of [`Options::stale_after_s`].
-fn stale_after(rows: &Rows, horizon_s: f64) -> f64 {
+fn stale_after(rows: &Rows, options: &Options) -> f64 {
     let span_s = rows.t[rows.len() - 1] - rows.t[0];
-    (STALE_CADENCES * rows.cadence).max((STALE_SHARE * span_s).min(horizon_s))
+    (STALE_CADENCES * rows.cadence).max((options.stale_share * span_s).min(options.horizon_s))
 }
 
 /// The present segment in scaled units: u = time from `as_of` over the span of the segment, y = distance from the

@@ -69,7 +69,7 @@ pub use fit::ModelKind;
 pub use forecast::time_to_threshold;
 pub use moments::{Moments, linear_crossing_s};
 pub use rng::seed_of;
-pub use score::{Report, ScoreOptions, score_each, score_runs, scoreboard};
+pub use score::{Report, ScoreOptions, score_groups, score_runs, scoreboard};
 pub use state::SeriesState;
 pub use types::{
     CannotSay, Direction, Forecast, Interval, Intervals, Life, Options, Outlook, Persistence,

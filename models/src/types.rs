@@ -53,8 +53,10 @@ pub struct Options {
     /// From which side the threshold is met.
     pub direction: Direction,
     /// No forecast is made from a series whose last row is older than this; `None`: ten times its median cadence, or if that
-    /// is longer a tenth of the time its rows span, but at most the horizon.
+    /// is longer `stale_share` of the time its rows span, but at most the horizon.
     pub stale_after_s: Option<f64>,
+    /// How long a gap may be beside the history. 0 where whatever has no rows has ended, as the container of a running server.
+    pub stale_share: f64,
     /// Length of a cycle that is known beforehand, s: a day. `None`: only cycles that the values themselves show.
     pub season_s: Option<f64>,
     /// Share of lives that end at their threshold where this is asked, between 0 and 1: shifts the odds of the probability.
@@ -74,6 +76,7 @@ impl Default for Options {
             seed: 0,
             direction: Direction::Up,
             stale_after_s: None,
+            stale_share: 0.1,
             season_s: Some(86_400.0),
             prevalence: None,
             earlier: Vec::new(),

@@ -110,6 +110,7 @@ fn mistakes_are_named_with_what_to_do() {
         (vec!["--series", csv, "--threshold", "NaN"], "must be a finite number"),
         (vec![dir], "is no pack and holds none"),
         (vec![], "<PACKS>"),
+        (vec!["--series", csv, "--threshold", "1", "--step", "0s"], "longer than nothing"),
         (vec!["--generated", "--runs", "x"], "invalid value"),
     ] {
         let out = tapio(&args);

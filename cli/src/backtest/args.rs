@@ -27,10 +27,11 @@ pub struct BacktestArgs {
     #[arg(long, value_enum, default_value = "up", value_name = "DIRECTION", requires = "series")]
     pub direction: Side,
     /// How far ahead a probability speaks (default: 15m; packs: as the patterns say, 24h for filesystems)
-    #[arg(long, value_parser = parse_horizon, value_name = "TIME", conflicts_with = "generated")]
+    #[arg(long, value_parser = parse_positive, value_name = "TIME", conflicts_with = "generated")]
     pub horizon: Option<Duration>,
-    /// Time between two evaluations (default: packs 5s; --series its cadence, at least 10s; a store 1/64 of each life)
-    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    /// Time between two evaluations (default: packs 5s; --series its cadence, at least 10s; a store, with -o json, 1/64 of
+    /// each life)
+    #[arg(long, value_parser = parse_positive, value_name = "TIME")]
     pub step: Option<Duration>,
     /// Score generated runs of all families that the method was not fitted on
     #[arg(long)]
@@ -49,10 +50,10 @@ pub struct BacktestArgs {
     pub html: Option<PathBuf>,
 }
 
-fn parse_horizon(text: &str) -> Result<Duration, String> {
+fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".into()),
-        horizon => Ok(horizon),
+        time => Ok(time),
     }
 }
 

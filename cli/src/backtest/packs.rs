@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tapio_models::{
-    Alarm, AlarmChange, Direction, Report, generator::Run, predict_linear, score::score_each,
+    Alarm, AlarmChange, Direction, Report, generator::Run, predict_linear, score::score_groups,
 };
 
 use super::{BacktestArgs, Scored, blocking, runs::Rows, score_options, scores};
@@ -83,15 +83,12 @@ pub(super) async fn backtest(args: &BacktestArgs, json: bool) -> Result<Scored, 
         bar.inc(1);
     }
     bar.set_message("rivals");
-    let runs: Vec<Run> = outcomes.iter().filter_map(|o| o.run.clone()).collect();
-    let (each, report) = blocking(move || score_each(&runs, &score_options())).await?;
+    let runs: Vec<Vec<Run>> = outcomes.iter().map(|o| o.run.iter().cloned().collect()).collect();
+    let (each, report) = blocking(move || score_groups(&runs, &score_options())).await?;
     bar.finish_and_clear();
     let mut text: String = if json {
-        let mut each = each.iter();
-        let scores = |o: &Outcome| o.run.as_ref().and_then(|_| each.next());
-        let scores: Vec<_> = outcomes.iter().map(scores).collect();
-        let line = |(o, r): (&Outcome, Option<&Report>)| format!("{}\n", json_report(o, r));
-        outcomes.iter().zip(scores).map(line).collect()
+        let line = |(o, r): (&Outcome, &Report)| format!("{}\n", json_report(o, r));
+        outcomes.iter().zip(&each).map(line).collect()
     } else {
         table(&outcomes)
     };
@@ -283,7 +280,7 @@ fn inside99(r: &Outcome, f: f64) -> Option<bool> {
 
 /// Scores have the same keys as those of any input (`report`: of the recorded rows through `models`); what the whole path
 /// said step by step stands beside them under the two methods that walked it.
-fn json_report(r: &Outcome, report: Option<&Report>) -> Value {
+fn json_report(r: &Outcome, report: &Report) -> Value {
     let walked = |s: &Score| {
         json!({
             "first_alarm_at": s.first_alarm.map(rfc3339),
@@ -299,11 +296,10 @@ fn json_report(r: &Outcome, report: Option<&Report>) -> Value {
             map.insert(format!("inside_99_{key}"), json!(inside99(r, f)));
         }
     }
-    let mut scores = report.map_or_else(|| json!({}), scores::methods_json);
+    let mut scores = scores::methods_json(report);
     for (method, walked) in [("tapio", tapio), ("predict_linear", walked(&r.linear))] {
-        if let (Some(all), Value::Object(walked)) = (scores.as_object_mut(), walked) {
-            let of_method = all.entry(method).or_insert_with(|| json!({}));
-            of_method.as_object_mut().into_iter().for_each(|m| m.extend(walked.clone()));
+        if let (Some(all), Value::Object(walked)) = (scores[method].as_object_mut(), walked) {
+            all.extend(walked);
         }
     }
     let steps: Vec<Value> = r

@@ -6,11 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tapio_models::{generator::Run, score::score_runs};
 
-use super::{BacktestArgs, Scored, blocking, csv, runs::Rows, score_options, scores};
-use crate::{
-    error::CliError,
-    time::{rfc3339, steps},
-};
+use super::{BacktestArgs, Scored, blocking, csv, runs::Rows, score_options, scores, steps::times};
+use crate::{error::CliError, time::rfc3339};
 
 /// Steps are never closer than this, unless asked.
 const SHORTEST_STEP_US: i64 = 10_000_000;
@@ -49,7 +46,10 @@ pub(super) async fn backtest(
     let step = args.step.map(|s| i64::try_from(s.as_micros()).unwrap_or(i64::MAX));
     let step_us = step.unwrap_or(cadence_us.max(SHORTEST_STEP_US)).max(1);
     let asked = Asked { rows, step_us };
-    let times = times(&asked);
+    let times = match asked.rows.ts_us[..] {
+        [first, .., last] => times(first, last, step_us)?,
+        _ => Vec::new(),
+    };
     let bar = ProgressBar::new(times.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} evaluations") {
         bar.set_style(style);
@@ -88,14 +88,6 @@ pub(super) async fn backtest(
         )
     };
     Ok((text, report, input))
-}
-
-/// One step after the first value, then every step, and the last value.
-fn times(a: &Asked) -> Vec<i64> {
-    match a.rows.ts_us[..] {
-        [first, .., last] => steps(first, last, a.step_us),
-        _ => Vec::new(),
-    }
 }
 
 fn run_json(r: &Run) -> Value {

@@ -7,7 +7,29 @@ use tapio_models::{
 };
 
 use super::score_options;
-use crate::time::rfc3339;
+use crate::{
+    error::CliError,
+    time::{rfc3339, steps},
+};
+
+/// More evaluations than this are a mistake: it would take hours.
+const MOST_STEPS: i64 = 10_000_000;
+
+/// The times of a walk, all in µs: every step after `first`, and `last`.
+///
+/// # Errors
+/// A step that is too short for the time between.
+pub(super) fn times(first: i64, last: i64, step_us: i64) -> Result<Vec<i64>, CliError> {
+    let n = last.saturating_sub(first) / step_us.max(1);
+    if n > MOST_STEPS {
+        return Err(CliError::tool(format!(
+            "--step is too short: from {} to {} it makes {n} evaluations, at most {MOST_STEPS} are made",
+            rfc3339(first),
+            rfc3339(last)
+        )));
+    }
+    Ok(steps(first, last, step_us))
+}
 
 /// Rows of one subject, rising in time, and what is asked about them.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +86,13 @@ fn step(at: i64, f: Option<&Forecast>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::steps;
+
+    #[test]
+    fn too_many_steps_are_a_mistake() {
+        let told = times(0, 3_600_000_000, 1).unwrap_err().message;
+        assert!(told.contains("3600000000 evaluations"), "{told}");
+        assert_eq!(times(i64::MIN, i64::MAX, i64::MAX).unwrap().last(), Some(&i64::MAX));
+    }
 
     #[test]
     fn steps_know_only_what_was_there() {
@@ -78,7 +106,7 @@ mod tests {
             horizon_s: 900.0,
             seed: 0,
         };
-        let times = steps(ts_us[0], ts_us[199], 10_000_000);
+        let times = times(ts_us[0], ts_us[199], 10_000_000).unwrap();
         let all = course(200).steps(&times, &ProgressBar::hidden());
         assert_eq!(all.len(), 199);
         let early = course(101).steps(&times[..100], &ProgressBar::hidden());

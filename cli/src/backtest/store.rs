@@ -9,15 +9,12 @@ use tapio_sql::PatternCatalog;
 use tapio_store::{NoHotRows, Store};
 
 use super::{
-    BacktestArgs, Scored, blocking, runs::Rows, score_options, scores, spinner, steps::Course,
+    BacktestArgs, Scored, blocking,
+    runs::Rows,
+    score_options, scores, spinner,
+    steps::{Course, times},
 };
-use crate::{
-    Globals,
-    cell::rows,
-    engine,
-    error::CliError,
-    time::{rfc3339, steps},
-};
+use crate::{Globals, cell::rows, engine, error::CliError, time::rfc3339};
 
 /// Steps of a life, unless asked.
 const STEPS: i64 = 64;
@@ -92,12 +89,13 @@ pub(super) async fn backtest(
         bar.set_message("evaluating the lives");
         let step_us = args.step.map(|s| i64::try_from(s.as_micros()).unwrap_or(i64::MAX));
         let lives = blocking(move || {
-            runs.iter().map(|(name, run)| life_json(name, run, step_us)).collect::<Vec<_>>()
+            let lives = runs.iter().map(|(name, run)| life_json(name, run, step_us));
+            lives.collect::<Result<Vec<_>, _>>()
         });
         let mut line = scores::summary_json(&report);
         line["input"] = json!(input);
         line["horizon_seconds"] = json!(args.horizon_s());
-        line["lives"] = json!(lives.await?);
+        line["lives"] = json!(lives.await??);
         format!("{line}\n")
     } else {
         let kills = report.events;
@@ -112,7 +110,7 @@ pub(super) async fn backtest(
 }
 
 /// One life with what was said in it.
-fn life_json(name: &str, run: &Run, step_us: Option<i64>) -> Value {
+fn life_json(name: &str, run: &Run, step_us: Option<i64>) -> Result<Value, CliError> {
     let step_us = step_us.unwrap_or_else(|| {
         let share = (run.end_us - run.onset_us) / STEPS;
         share.max((run.cadence_s * 1e6) as i64)
@@ -125,13 +123,13 @@ fn life_json(name: &str, run: &Run, step_us: Option<i64>) -> Value {
         horizon_s: run.horizon_s,
         seed: run.workload.cast_signed(),
     };
-    let times = steps(run.onset_us, run.end_us, step_us);
-    json!({
+    let times = times(run.onset_us, run.end_us, step_us)?;
+    Ok(json!({
         "subject": name,
         "onset": rfc3339(run.onset_us),
         "end": rfc3339(run.end_us),
         "event": run.event_us.map(rfc3339),
         "step_seconds": step_us.max(1) as f64 / 1e6,
         "steps": course.steps(&times, &ProgressBar::hidden()),
-    })
+    }))
 }

@@ -24,8 +24,6 @@ pub use walk::parallel;
 
 pub(crate) use walk::{Forecaster, Walk};
 
-use std::slice;
-
 use crate::baseline::Baselines;
 use crate::generator::{self, Part, Run, ranges};
 use crate::{Forecast, Interval};
@@ -98,20 +96,31 @@ pub fn scoreboard(options: &ScoreOptions) -> Report {
 /// Scores on runs of the caller (recordings); the rivals are fitted on the generated training part of `options`.
 #[must_use]
 pub fn score_runs(runs: &[Run], options: &ScoreOptions) -> Report {
-    score_each(runs, options).1
+    let (walks, baselines) = walk_all(runs, options);
+    report::report(runs, &walks, &baselines, options)
 }
 
-/// As [`score_runs`], with each run by itself before all together.
+/// As [`score_runs`], with a report of each group of runs (it may have none) before that of all together.
 #[must_use]
-pub fn score_each(runs: &[Run], options: &ScoreOptions) -> (Vec<Report>, Report) {
+pub fn score_groups(groups: &[Vec<Run>], options: &ScoreOptions) -> (Vec<Report>, Report) {
+    let runs = groups.concat();
+    let (walks, baselines) = walk_all(&runs, options);
+    let report = |runs: &[Run], walks: &[Walk]| report::report(runs, walks, &baselines, options);
+    let mut left = &walks[..];
+    let of_group = |group: &Vec<Run>| {
+        let (walks, after) = left.split_at(group.len());
+        left = after;
+        report(group, walks)
+    };
+    let each = groups.iter().map(of_group).collect();
+    (each, report(&runs, &walks))
+}
+
+fn walk_all(runs: &[Run], options: &ScoreOptions) -> (Vec<Walk>, Baselines) {
     let first = runs.iter().map(first_horizon).min().unwrap_or(0);
     let baselines = fit_baselines(options, first);
     let walks = parallel(runs.len(), options.threads, |i| Walk::new(&runs[i], Some(&forecaster)));
-    let one = |(run, walk)| {
-        report::report(slice::from_ref(run), slice::from_ref(walk), &baselines, options)
-    };
-    let each = runs.iter().zip(&walks).map(one).collect();
-    (each, report::report(runs, &walks, &baselines, options))
+    (walks, baselines)
 }
 
 fn forecaster(_: &Run, series: &crate::Series<'_>, options: &crate::Options) -> Option<Forecast> {

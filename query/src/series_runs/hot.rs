@@ -37,8 +37,6 @@ pub(super) struct Hot {
     next: usize,
     /// How many of the batches within the times are part of the merged state.
     merged: usize,
-    /// Batches of which suffixes were of use.
-    used: Vec<usize>,
 }
 
 impl Hot {
@@ -52,16 +50,7 @@ impl Hot {
         let pieces = flat.leaf.pieces(context).await?;
         let (timed, question) = flat.question(a)?;
         let name = flat.leaf.kept().ask(question);
-        let mut hot = Self {
-            flat,
-            timed,
-            name,
-            is_full: false,
-            pieces,
-            next: 0,
-            merged: 0,
-            used: Vec::new(),
-        };
+        let mut hot = Self { flat, timed, name, is_full: false, pieces, next: 0, merged: 0 };
         if let Some(state) = hot.merge(a)? {
             let all = (0..hot.timed.times.len()).filter(|i| hot.timed.times[*i] == Times::ALL);
             groups.merge(&state.keys, hot.timed.columns(&state, all))?;
@@ -107,12 +96,7 @@ impl Hot {
     /// Adds the next batch; false if there is none.
     pub(super) fn add_next(&mut self, a: &AggregateExec, groups: &mut Groups) -> Result<bool> {
         let pieces = self.pieces.clone();
-        let Some(piece) = pieces.get(self.next) else {
-            if let Some(name) = self.name {
-                self.flat.leaf.kept().keep_suffixes(name, &self.used);
-            }
-            return Ok(false);
-        };
+        let Some(piece) = pieces.get(self.next) else { return Ok(false) };
         self.next += 1;
         let range = piece.ts_range;
         let within = self.timed.within.side(range);
@@ -186,7 +170,6 @@ impl Hot {
             return Ok(None);
         }
         let kept = self.flat.leaf.kept().clone();
-        self.used.push(token.as_ptr().addr());
         if let Some(suffixes) = kept.suffixes(name, token) {
             return Ok(Some(suffixes));
         }
@@ -203,17 +186,21 @@ impl Hot {
         }
         let all = self.flat.leaf.project(&piece.batch)?;
         let mut groups = self.distinct_groups(a)?;
-        let (mut parts, wanted) = (Vec::new(), starts.len());
+        let (mut parts, mut bytes, room) = (Vec::new(), 0, kept.room_for_suffixes());
+        let mut left = starts.len();
         for ((start, before), places) in starts.into_iter().zip(places.drain(1..)).rev() {
             let rows = take_record_batch(&all, &UInt32Array::from(places))?;
             groups.add(&self.timed.distinct_inputs, &self.that_hold(rows)?, |_| true)?;
             let (keys, columns) = groups.take()?;
             let state = Arc::new(State { keys, columns });
             groups.merge(&state.keys, state.columns.iter().map(Vec::as_slice).enumerate())?;
-            // The first is the smallest one.
-            if parts.is_empty() && wanted * state.bytes() > kept.room_for_suffixes() {
+            // Those that are left are no smaller.
+            if bytes + left * state.bytes() > room {
+                kept.put_suffixes(name, token, &Arc::default());
                 return Ok(None);
             }
+            bytes += state.bytes();
+            left -= 1;
             parts.push(Suffix { start, before, state });
         }
         parts.reverse();

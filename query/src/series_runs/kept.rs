@@ -12,9 +12,10 @@ use super::{keys::Orders, question::Question, suffixes::Suffixes};
 
 /// Questions that are remembered; the one that was not asked for the longest time goes first.
 const QUESTIONS: usize = 64;
-/// Orders of keys may take this share of what states may.
-const ORDERS_SHARE: usize = 4;
-/// A question that was not asked while so many others were gives its memory to one that is asked.
+/// Orders of keys may take this share of all.
+const ORDERS_SHARE: usize = 16;
+/// A question that was not asked while so many others were gives its memory to one that is asked; suffixes that were of no
+/// use for so long are dropped.
 const STALE: u64 = 64;
 
 /// What a first stage makes of the rows of hot batches.
@@ -52,7 +53,8 @@ struct Inner {
     asked: u64,
     states: HashMap<(Name, usize), Entry<State>>,
     /// Of batches that lie across a border of the times.
-    suffixes: HashMap<(Name, usize), Entry<Suffixes>>,
+    /// With the question at which they were of use last.
+    suffixes: HashMap<(Name, usize), (u64, Entry<Suffixes>)>,
     /// States of several batches, merged: the first that counted in an earlier run.
     merged: HashMap<Name, Entry<State>>,
     /// Of all states.
@@ -86,7 +88,13 @@ impl Inner {
             !gone
         };
         self.states.retain(|(name, _), e| stays(name, &e.tokens, e.bytes));
-        self.suffixes.retain(|(name, _), e| stays(name, &e.tokens, e.bytes));
+        self.suffixes.retain(|(name, _), (used_at, e)| {
+            let unused = *used_at + STALE < self.asked;
+            if unused {
+                memory.shrink(e.bytes);
+            }
+            !unused && stays(name, &e.tokens, e.bytes)
+        });
         self.merged.retain(|name, e| stays(name, &e.tokens, e.bytes));
     }
 
@@ -117,7 +125,9 @@ impl Kept {
             memory: MemoryConsumer::new("states of hot batches").register(pool),
         };
         let orders = MemoryConsumer::new("orders of series").register(pool);
-        let orders = Arc::new(Orders::new(orders, most_bytes / ORDERS_SHARE));
+        let for_orders = most_bytes / ORDERS_SHARE;
+        let orders = Arc::new(Orders::new(orders, for_orders));
+        let most_bytes = most_bytes - for_orders;
         Self { inner: Mutex::new(inner), most_bytes, orders }
     }
 
@@ -157,7 +167,7 @@ impl Kept {
         inner.states.get(&(name, token.as_ptr().addr())).map(|e| e.state.clone())
     }
 
-    /// Bytes that suffixes may take: states are of more use, so half of all is theirs alone.
+    /// Bytes that suffixes may take: states are of more use, so none are made while these fill half of all.
     pub(super) fn room_for_suffixes(&self) -> usize {
         (self.most_bytes / 2).saturating_sub(self.inner().memory.size())
     }
@@ -176,33 +186,27 @@ impl Kept {
     }
 
     pub(super) fn suffixes(&self, name: Name, token: &Weak<()>) -> Option<Arc<Suffixes>> {
-        let inner = self.inner();
-        inner.suffixes.get(&(name, token.as_ptr().addr())).map(|e| e.state.clone())
+        let mut inner = self.inner();
+        let asked = inner.asked;
+        let (used_at, entry) = inner.suffixes.get_mut(&(name, token.as_ptr().addr()))?;
+        *used_at = asked;
+        Some(entry.state.clone())
     }
 
-    /// Keeps the suffixes of a batch, if there is room for them.
+    /// Keeps the suffixes of a batch; where there is no room for them, that there are none.
     pub(super) fn put_suffixes(&self, name: Name, token: &Weak<()>, state: &Arc<Suffixes>) {
         let mut inner = self.inner();
         let place = (name, token.as_ptr().addr());
-        if !inner.suffixes.contains_key(&place)
-            && let Some(bytes) = inner.make_room(state.bytes(), self.most_bytes)
-        {
-            let entry = Entry { tokens: vec![token.clone()], state: state.clone(), bytes };
-            inner.suffixes.insert(place, entry);
+        if inner.suffixes.contains_key(&place) {
+            return;
         }
-    }
-
-    /// Only the suffixes of these batches were of use in the newest run.
-    pub(super) fn keep_suffixes(&self, name: Name, used: &[usize]) {
-        let mut inner = self.inner();
-        let Inner { suffixes, memory, .. } = &mut *inner;
-        suffixes.retain(|(n, token), entry| {
-            let stays = *n != name || used.contains(token);
-            if !stays {
-                memory.shrink(entry.bytes);
-            }
-            stays
-        });
+        let (state, bytes) = match inner.make_room(state.bytes(), self.most_bytes) {
+            Some(bytes) => (state.clone(), bytes),
+            None => (Arc::default(), 0),
+        };
+        let used_at = inner.asked;
+        let entry = Entry { tokens: vec![token.clone()], state, bytes };
+        inner.suffixes.insert(place, (used_at, entry));
     }
 
     /// The merged state of the first of these batches, and of how many.

@@ -76,13 +76,16 @@ impl Orders {
         let bytes = base.get_array_memory_size()
             + keys.get_array_memory_size()
             + size_of_val::<[usize]>(places);
+        if bytes > self.most_bytes {
+            return;
+        }
         let mut known = self.known();
         while (known.len() >= ORDERS || memory.size() + bytes > self.most_bytes)
             && let Some(oldest) = known.pop_front()
         {
             memory.shrink(oldest.bytes);
         }
-        if memory.size() + bytes <= self.most_bytes && memory.try_grow(bytes).is_ok() {
+        if memory.try_grow(bytes).is_ok() {
             let (base, keys, places) = (base.clone(), keys.clone(), places.clone());
             known.push_back(Order { base, keys, places, bytes });
         }
@@ -158,14 +161,15 @@ impl Keys {
 
     /// The keys of all groups; none are left.
     pub(super) fn take(&mut self) -> Result<ArrayRef> {
-        let base = self.base.take();
-        let mut keys = match base {
-            Some(base) => vec![base],
-            None => self.table.emit(EmitTo::All)?,
+        // Also where the base is the answer: nothing else makes the table forget a NULL.
+        let all = match self.table.is_empty() {
+            true => Vec::new(),
+            false => self.table.emit(EmitTo::All)?,
         };
         self.table.clear_shrink(0);
-        match keys.pop() {
-            Some(key) if keys.is_empty() => Ok(key),
+        match (self.base.take(), &all[..]) {
+            (Some(base), _) => Ok(base),
+            (None, [keys]) => Ok(keys.clone()),
             _ => internal_err!("groups by one column"),
         }
     }
@@ -208,8 +212,9 @@ mod tests {
         ) {
             let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
             let orders = Arc::new(Orders::new(MemoryConsumer::new("orders").register(&pool), most));
+            // Of several states, one after the other, as suffixes are made.
+            let (mut with, mut without) = (keys(&orders), keys(&Orders::none()));
             for run in runs {
-                let (mut with, mut without) = (keys(&orders), keys(&Orders::none()));
                 let mut seen: Vec<Option<i64>> = Vec::new();
                 for batch in run {
                     let array: ArrayRef = Arc::new(Int64Array::from(batch.clone()));

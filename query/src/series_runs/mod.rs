@@ -5,11 +5,10 @@
 //! is looked up once per run. Rows in any other order give the same answer, at the cost of one run per row.
 //!
 //! A question that is asked again and again, each time as of a later tick, meets the same hot batches. What exact
-//! aggregates make of a batch that lies wholly within the times that count is kept while the batch is there, and merged; the
-//! where a batch lies across a border of the times, so is what it holds from each of its times on. Rows are read only
-//! where that is not enough (or where a batch arrived in part only, T7). The hot buffer
-//! merges small batches into large ones, so that there are few of them however many ticks came. Merging exact states
-//! gives the same bytes as adding the rows (T6).
+//! aggregates make of a batch that lies wholly within the times that count is kept while the batch is there, and merged;
+//! where the times begin within a batch, so is what it holds from each of its times on. Rows are read only where that is not
+//! enough (or where a batch arrived in part only, T7). The hot buffer merges small batches into large ones, so that there are
+//! few of them however many ticks came. Merging exact states gives the same bytes as adding the rows (T6).
 
 mod groups;
 mod hot;

@@ -165,9 +165,9 @@ impl Flat {
         Some((flat, path))
     }
 
-    /// Whether hot rows could be taken that are looked up when the plan runs.
-    pub(super) fn is_late(a: &AggregateExec) -> bool {
-        Self::find(a, false).is_some_and(|(flat, _)| matches!(flat.leaf, Leaf::Late(_)))
+    /// Whether all rows could come from hot batches that are looked up when the plan runs.
+    pub(super) fn may_be_whole(a: &AggregateExec) -> bool {
+        Self::find(a, false).is_some_and(|(flat, _)| flat.is_exact(a)) && is_alone(a.input())
     }
 
     /// That of a plan made by [`Flat::take`].
@@ -177,19 +177,25 @@ impl Flat {
 
     /// The input of the aggregation without the hot rows, if it can do with states that are kept of them.
     pub(super) fn take(a: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let Some((flat, path)) = Self::find(a, false) else { return Ok(None) };
-        let mut functions = a.aggr_expr().iter().zip(&flat.arguments);
-        let read = flat.arguments.iter().flatten().chain(flat.filters.iter().flatten());
+        match Self::find(a, false) {
+            Some((flat, path)) if flat.is_exact(a) => {
+                replace(a.input(), &path, flat.leaf.taken()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether states give the same answer as rows do, in this run and in the next.
+    fn is_exact(&self, a: &AggregateExec) -> bool {
+        let mut functions = a.aggr_expr().iter().zip(&self.arguments);
+        let mut read = self.arguments.iter().flatten().chain(self.filters.iter().flatten());
         // Filters that a join makes while it runs are others in the next run.
         let varies = |e: &Expr| {
             is_volatile(e) || DynamicFilterTracking::classify(e).contains_dynamic_filter()
         };
-        if functions.any(|(f, arguments)| asked(f, arguments.clone()).is_none())
-            || read.chain(&flat.conditions).chain([&flat.key]).any(varies)
-        {
-            return Ok(None);
-        }
-        replace(a.input(), &path, flat.leaf.taken()).map(Some)
+        functions.all(|(f, arguments)| asked(f, arguments.clone()).is_some())
+            && !read.any(varies)
+            && !self.conditions.iter().chain([&self.key]).any(varies)
     }
 
     /// Splits off what depends on the time of the run.
@@ -448,6 +454,14 @@ fn descend(
     path.push(i);
     path.extend(below);
     Some((leaf, step.into_iter().chain(steps).collect()))
+}
+
+/// Whether there is nothing below but a scan that is looked up when the plan runs: a union, say, has rows of its own.
+pub(super) fn is_alone(mut plan: &Arc<dyn ExecutionPlan>) -> bool {
+    while let [below] = plan.children()[..] {
+        plan = below;
+    }
+    plan.is::<LateScan>()
 }
 
 /// The plan with another node at the end of the path.

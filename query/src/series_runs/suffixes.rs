@@ -10,7 +10,7 @@ use super::kept::State;
 /// States of one batch; between their times rows are read.
 const STARTS: usize = 16;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Suffixes {
     /// Rising in time.
     parts: Vec<Suffix>,

@@ -26,7 +26,11 @@ use datafusion::{
 };
 use futures::{TryStreamExt, stream};
 
-use super::{SeriesRunsExec, Stage, fits, hot::Hot, question::Flat};
+use super::{
+    SeriesRunsExec, Stage, fits,
+    hot::Hot,
+    question::{Flat, is_alone},
+};
 
 /// Puts a [`WholeExec`] above last stages whose first stage may find all its rows in memory.
 ///
@@ -49,7 +53,7 @@ impl PhysicalOptimizerRule for Whole {
                 matches!(last.mode(), AggregateMode::Final | AggregateMode::FinalPartitioned);
             let may_be_whole = is_last
                 && last.limit_options().is_none()
-                && first.is_some_and(|first| fits(first) && Flat::is_late(first));
+                && first.is_some_and(|first| fits(first) && Flat::may_be_whole(first));
             Ok(match may_be_whole {
                 true => Transformed::yes(Arc::new(WholeExec::new(plan)) as _),
                 false => Transformed::no(plan),
@@ -176,7 +180,7 @@ impl SeriesRunsExec {
     ) -> Result<Option<Vec<RecordBatch>>> {
         let a = self.aggregate()?;
         let Some(flat) = Flat::taken(a) else { return Ok(None) };
-        if !flat.leaf.is_all_hot(context).await? {
+        if !is_alone(a.input()) || !flat.leaf.is_all_hot(context).await? {
             return Ok(None);
         }
         let mut stage = Stage::new(a, schema.clone(), flat.leaf.kept().orders(), 0, context)?;

@@ -231,3 +231,27 @@ async fn without_memory_for_states_the_answer_is_the_same() {
     let ((few, bytes), (all, _)) = (little.kept_states(), engine.kept_states());
     assert!(few > 0 && few < all && bytes <= 6 << 20, "{few} of {all}, {bytes} bytes");
 }
+
+/// Rows of its own beside those of the table.
+const UNITED: &str = "-- name: united\n-- title: T\n-- tables: resources\n\
+    SELECT series_id, last_ts AS window_start, last_ts AS window_end, 'warning' AS severity, 1.0 AS score, 'n' AS title, \
+      'd' AS detail, tapio_evidence(tapio_fact(NULL, last_ts, 'x')) AS evidence \
+    FROM (SELECT series_id, max(ts) AS last_ts \
+      FROM (SELECT series_id, ts FROM resources UNION ALL SELECT CAST(77 AS BIGINT) AS series_id, $as_of AS ts) \
+      GROUP BY series_id)";
+
+#[tokio::test]
+async fn what_is_united_with_hot_rows_is_not_lost() {
+    let mut writer = Writer { store: Store::memory(), hot: Arc::default(), sequence: 0, stored: 0 };
+    let mut options = options(writer.store.clone(), writer.hot.clone());
+    options.patterns.add(Pattern::parse("united.sql", UNITED).unwrap());
+    let engine = Engine::new(options).unwrap();
+    writer.come(&[row(1, 0, 0, 50), row(2, 1, 0, 50)]);
+    for at in 1..4 {
+        let sql = "SELECT series_id FROM united() ORDER BY series_id";
+        let answer = ask(&engine, sql, T0 + at * SECOND).await;
+        let rows: Vec<&str> =
+            answer.lines().skip(3).take(3).map(|l| l.trim_matches(['|', ' '])).collect();
+        assert_eq!(rows, ["1", "2", "77"], "{answer}");
+    }
+}

@@ -293,6 +293,8 @@ impl GroupsAccumulator for ForecastGroups {
                 as_of_us: asked.as_of,
                 horizon_s: asked.horizon,
                 seed: seed_of(asked.series_id, asked.as_of),
+                // What has no rows while others have some has ended: a gap of all moves `as_of` as well.
+                stale_share: 0.0,
                 ..Options::default()
             };
             answers.push(&time_to_threshold(&series, &options));
