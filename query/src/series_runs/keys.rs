@@ -162,9 +162,9 @@ impl Keys {
     /// The keys of all groups; none are left.
     pub(super) fn take(&mut self) -> Result<ArrayRef> {
         // Also where the base is the answer: nothing else makes the table forget a NULL.
-        let all = match self.table.is_empty() {
-            true => Vec::new(),
-            false => self.table.emit(EmitTo::All)?,
+        let all = match (&self.base, self.table.is_empty()) {
+            (Some(_), true) => Vec::new(),
+            _ => self.table.emit(EmitTo::All)?,
         };
         self.table.clear_shrink(0);
         match (self.base.take(), &all[..]) {
@@ -207,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn known_orders_change_no_group(runs in proptest::collection::vec(
-            proptest::collection::vec(batch(), 1..5), 1..8),
+            proptest::collection::vec(batch(), 0..5), 1..8),
             most in prop_oneof![Just(0_usize), Just(2_000), Just(usize::MAX)],
         ) {
             let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
